@@ -1,0 +1,1 @@
+"""Events in: one file per stage, one loop, one source per transport."""

@@ -1,0 +1,1 @@
+"""The learning half: from the log store to a promoted model."""

@@ -1,0 +1,115 @@
+"""Values that more than one stage passes on. They are frozen, and know nothing of stores, brokers or models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+Step = Literal["mine", "train", "gate", "index", "verify", "promote", "ended"]
+Verdict = Literal["done", "nothing", "accepted", "rejected", "inconclusive", "failed"]
+VersionState = Literal["candidate", "prepared", "verified", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step did: the sentence for people, the numbers for the dashboard and the metrics."""
+
+    sentence: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Verdict = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One record as it came, with its place; `offset` is where it starts, in the unit of its source."""
+
+    partition: str
+    offset: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one poll, and for each partition the offset at which the next poll goes on."""
+
+    source: str
+    records: Sequence[RawRecord]
+    next_offsets: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document of the default table."""
+
+    document_id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model version as the `version` table has it; `directory` holds its files."""
+
+    version_id: int
+    parent_version_id: int | None
+    state: VersionState
+    directory: Path
+    fingerprint: str
+    dimension: int
+    created_at: datetime
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The pointer: what answers now, and what `rollback` returns to."""
+
+    live_version_id: int | None
+    previous_version_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """A cycle as its row has it; `step` is the one to do next, or "ended"."""
+
+    cycle_id: int
+    trigger: str
+    step: Step
+    snapshot_id: int | None
+    candidate_version_id: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    sentence: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One search: `client_id` and `session_id` are who asks, as far as the caller knows; `k` from 1."""
+
+    user_query: str
+    k: int = 10
+    client_id: str | None = None
+    session_id: str | None = None
+    application: str | None = None
+    timestamp: datetime | None = None  # None: now; the rehearsal gives its own
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document of an answer; `position` from 1, `score` the inner product of unit vectors."""
+
+    position: int
+    document_id: str
+    score: float
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """One answer, computed wholly in the space of `version_id`."""
+
+    query_id: str
+    version_id: int
+    hits: Sequence[Hit]

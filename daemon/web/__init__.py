@@ -1,0 +1,1 @@
+"""The search API and, later, the dashboard."""
