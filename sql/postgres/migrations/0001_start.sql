@@ -3,12 +3,18 @@ CREATE TYPE cycle_step_name AS ENUM ('mine', 'train', 'gate', 'index', 'verify',
 CREATE TYPE step_verdict AS ENUM ('done', 'nothing', 'accepted', 'rejected', 'inconclusive', 'failed');
 CREATE TYPE serving_verb AS ENUM ('promote', 'rollback');
 
+-- What tells one content from another. Its own function, because convert_to is only STABLE: it depends on the encoding
+-- of the database, which cannot change. The length keeps "a", "bc" apart from "ab", "c".
+CREATE FUNCTION content_sha(title text, text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT encode(sha256(convert_to(length(title) || ' ' || title || text, 'UTF8')), 'hex')
+$$;
+
 -- Documents of those who have no table of their own.
 CREATE TABLE document (
     document_id text PRIMARY KEY,
     title text NOT NULL,
     text text NOT NULL,
-    content_sha text GENERATED ALWAYS AS (encode(sha256(convert_to(title || E'\n' || text, 'UTF8')), 'hex')) STORED
+    content_sha text NOT NULL GENERATED ALWAYS AS (content_sha(title, text)) STORED
 );
 
 -- One row for each change of a document. A reader goes on in the order of (transaction_id, position) and stops before
@@ -24,7 +30,7 @@ CREATE FUNCTION note_document_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
         INSERT INTO relevanced.outbox (document_id) VALUES (OLD.document_id);
-    ELSE
+    ELSIF TG_OP = 'INSERT' OR OLD.document_id <> NEW.document_id OR OLD.content_sha <> NEW.content_sha THEN
         INSERT INTO relevanced.outbox (document_id) VALUES (NEW.document_id);
         IF TG_OP = 'UPDATE' AND OLD.document_id <> NEW.document_id THEN
             INSERT INTO relevanced.outbox (document_id) VALUES (OLD.document_id);
@@ -45,8 +51,7 @@ CREATE TABLE version (
     fingerprint text,              -- of the vector space; null likewise
     dimension integer CHECK (dimension > 0),
     manifest jsonb NOT NULL DEFAULT '{}',
-    backfilled boolean NOT NULL DEFAULT false,  -- every document of the backfill's start has its vectors
-    outbox_transaction_id xid8,    -- catch-up has come to here
+    outbox_transaction_id xid8,    -- catch-up has come to here; null before the first backfill
     outbox_position bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     CHECK ((directory IS NULL) = (fingerprint IS NULL)),

