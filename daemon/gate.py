@@ -1,0 +1,104 @@
+"""
+The gate: may the candidate take the live version's place?
+
+In:  NDCG@10 of both by held-out query. Out: a comparison with its verdict; read by the step gate and the dashboard.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Annotated, Final, Literal
+
+from annotated_types import Ge, Interval
+
+from relevanced.daemon.metrics import mean_interval
+
+_HORIZON: Final = 100  # times the queries at hand: who needs more than that has two versions that are alike
+
+GateVerdict = Literal["accepted", "rejected", "inconclusive"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatePolicy:
+    """When a candidate may take the live version's place."""
+
+    # Held-out queries with a relevant document. Below, one odd query in a hundred decides and t is not to be trusted.
+    min_queries: Annotated[int, Ge(2)] = 200
+    # NDCG@10, candidate minus live; the interval's low end must exceed it. Raise it when there are many thousand
+    # queries, where every difference is significant (arXiv:2305.02461).
+    min_improvement: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95  # of the paired interval over queries, both ends
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Candidate minus live: the mean difference of NDCG@10 over queries with its interval, and what follows from it."""
+
+    verdict: GateVerdict
+    difference: float
+    low: float
+    high: float
+    queries: int
+    sentence: str
+
+    def numbers(self) -> dict[str, float]:
+        """Give the figures for the dashboard and the version's metrics."""
+        return {"difference": self.difference, "low": self.low, "high": self.high, "queries": self.queries}
+
+
+def compare(
+    candidate_ndcg: Mapping[str, float],
+    live_ndcg: Mapping[str, float],
+    policy: GatePolicy,
+    *,
+    candidate: int,
+    live: int,
+) -> Comparison:
+    """
+    Compare query by query: what is hard for one version is hard for the other, so the differences vary less.
+
+    Args:
+        candidate_ndcg, live_ndcg: query -> NDCG@10, of the same queries.
+        candidate, live: their version_ids, for the sentence.
+    Raises: ValueError when the two were not asked the same queries.
+    """
+    if candidate_ndcg.keys() != live_ndcg.keys():
+        raise ValueError("Candidate and live were measured on different queries, so they cannot be compared.")
+    differences = [candidate_ndcg[query] - live_ndcg[query] for query in sorted(live_ndcg)]
+    queries = len(differences)
+    mean, low, high = mean_interval(differences, policy.confidence) if queries else (0.0, -1.0, 1.0)
+    low, high = max(low, -1.0), min(high, 1.0)  # no difference of two NDCG lies outside
+    found = f"{_change(mean, low, high)} against live {live} on {queries:,} held-out queries"
+    verdict: GateVerdict = "inconclusive"
+    if queries < policy.min_queries:
+        sentence = _too_few(candidate, queries, policy)
+    elif low > policy.min_improvement:
+        verdict, sentence = "accepted", f"Accepted candidate {candidate}: {found}."
+    elif high < policy.min_improvement:
+        short = f", short of the {policy.min_improvement:.3f} asked for" if mean > 0 else ""
+        verdict, sentence = "rejected", f"Rejected candidate {candidate}: {found}{short}."
+    else:
+        more = _queries_to_tell(queries, (high - low) / 2, abs(mean - policy.min_improvement))
+        would_tell = f"about {more:,} more would tell" if more < _HORIZON * queries else "the two are too alike to tell"
+        sentence = f"Undecided about candidate {candidate}: {found}; {would_tell}."
+    return Comparison(verdict, mean, low, high, queries, sentence)
+
+
+def _change(mean: float, low: float, high: float) -> str:
+    if mean < 0:
+        return f"NDCG@10 fell by {-mean:.3f} ({-high:.3f} to {-low:.3f})"
+    return f"NDCG@10 rose by {mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _too_few(candidate: int, queries: int, policy: GatePolicy) -> str:
+    return (
+        f"Undecided about candidate {candidate}: {queries:,} held-out queries have a relevant document, and the gate"
+        f" asks for {policy.min_queries:,}; {policy.min_queries - queries:,} more are needed."
+    )
+
+
+def _queries_to_tell(queries: int, half_width: float, distance: float) -> int:
+    """Queries to add until the interval, which narrows with their root, would no longer reach the bar."""
+    if half_width >= distance * _HORIZON:
+        return _HORIZON * queries
+    return max(1, ceil(queries * (half_width / distance) ** 2) - queries)
