@@ -1,0 +1,73 @@
+# Each target does its own set-up: `make demo` and `make test` work on a machine that has Python and make, and no more.
+# PYTHON names the interpreter that .venv is made with.
+PYTHON ?= python3
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Some machines forbid Python to keep what it compiled; importing torch anew for each process would cost seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-compile --constraint constraints.txt
+PACKAGES := relevanced.consumers relevanced.daemon relevanced.sql
+FOLDERS := consumers daemon sql
+SOURCES := $(shell find $(FOLDERS) -name __pycache__ -prune -o -type f -print)
+
+define REQUIREMENTS
+import tomllib
+declared = tomllib.load(open("pyproject.toml", "rb"))
+lists = [declared["build-system"]["requires"], declared["project"]["dependencies"]]
+print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])), sep="\n")
+endef
+export REQUIREMENTS
+
+.PHONY: help demo test check format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.built ## watch a model get better from clicks, on the Human Phenotype Ontology
+	RELEVANCED_HOME=.demo $(BIN)/relevanced demo
+
+test: check ## the static checks, then every test against the built wheel
+	$(BIN)/python -m pytest tests/unit tests/integration tests/story
+
+check: .venv/.built ## the static checks: style, types, import contracts, unused code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@# mypy gets the folders under their import names, so that it names the files a developer edits
+	@rm -rf build/tree && mkdir -p build/tree/relevanced
+	@for folder in $(FOLDERS); do ln -s ../../../$$folder build/tree/relevanced/$$folder; done
+	MYPYPATH=build/tree $(BIN)/mypy $(PACKAGES:%=-p %)
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+
+format: .venv/.built ## put the code into the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove all that make has made: .venv, the demo's state, builds and caches
+	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The dependencies. pip is quiet about all but the large files and its errors: it would warn of each package that a
+# local index in the user's pip.conf does not have.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "relevanced needs Python 3.11 or newer, and $(PYTHON) is not; name one, as in: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make a virtual environment; install its venv (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 2; }
+	@echo "Setting up .venv; the first time takes a few minutes:"
+	@$(PYTHON) -m venv .venv; \
+	$(PIP) --progress-bar off --requirement <($(BIN)/python -c "$$REQUIREMENTS") 2> >(grep -v '^WARNING: Location' >&2) \
+	  | sed -u -n -E -e 's/^ *(Downloading|Using cached) ([^ ]*\/)?([A-Za-z0-9_]+)-([0-9][^-]*)-.*( \(([0-9]{2,}\.[0-9] M|[0-9.]+ G)B\))$$/  \3 \4\5/p' \
+	      -e 's/^Installing collected packages.*/  unpacking all of it/p'; \
+	echo "Set-up took $$SECONDS s."
+	@touch $@
+
+# The project, as the wheel that a user would get. What an earlier build left behind would go into it, so that goes first.
+.venv/.built: .venv/.installed $(SOURCES)
+	@rm -rf build/lib
+	@$(PIP) --quiet --quiet --no-deps --no-build-isolation .
+	@touch $@
