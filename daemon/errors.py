@@ -27,3 +27,7 @@ class FailStep(RelevancedError):
 
 class StopDaemon(RelevancedError):
     """Going on would lose or spoil data: stop, and say what to do."""
+
+
+class Interrupted(RelevancedError):
+    """A person or the system asked to stop: what was begun goes on with the next start."""

@@ -78,6 +78,7 @@ class Cycle:
     step: Step
     snapshot_id: int | None
     candidate_version_id: int | None
+    judged_queries: int | None
     started_at: datetime
     ended_at: datetime | None
     sentence: str | None

@@ -1,0 +1,54 @@
+"""The command `relevanced`: every problem a person can mend is one sentence on stderr, and a status that scripts can read."""
+
+import sys
+from typing import Final
+
+from click.exceptions import Abort, ClickException, Exit
+
+USAGE: Final = 2  # what was given cannot be used
+INTERRUPTED: Final = 130  # 128 + SIGINT
+
+
+def main() -> None:
+    """Run the command line; a stack trace reaches a person only with --debug."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    sys.exit(run(arguments, debug=debug))
+
+
+def run(arguments: list[str], *, debug: bool) -> int:
+    """Run one command and give its exit status."""
+    from relevanced.daemon.cli import app
+    from relevanced.daemon.errors import BadInput, RelevancedError
+
+    try:
+        result = app(arguments, prog_name="relevanced", standalone_mode=False)
+    except ClickException as error:
+        error.show()
+        return USAGE
+    except Exit as leaving:
+        return leaving.exit_code
+    except (Abort, KeyboardInterrupt):
+        return _complain("Stopped; the next run goes on from here.", INTERRUPTED)
+    except RelevancedError as error:
+        if debug:
+            raise
+        return _complain(str(error), USAGE if isinstance(error, BadInput) else 1)
+    except OSError as error:
+        if debug:
+            raise
+        return _complain(f"{error.filename or 'The system'}: {error.strerror or error}.", USAGE)
+    except Exception as error:  # noqa: BLE001 - the last handler there is
+        if debug:
+            raise
+        return _complain(f"Unexpected {type(error).__name__}: {error} (`--debug` shows where).", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _complain(sentence: str, status: int) -> int:
+    sys.stderr.write(sentence + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""
+The command line: one function a command; each reads like the help it prints.
+
+In:  arguments, the state directory. Out: a sentence (or JSON with --json), and an exit status.
+"""
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relevanced.daemon.config import home_directory, load_settings
+from relevanced.daemon.console import progress_bars, say, say_json
+from relevanced.daemon.errors import BadInput
+from relevanced.daemon.rehearsal.cli import demo, rehearse
+from relevanced.daemon.telemetry import configure_logging
+from relevanced.daemon.wiring import Parts
+
+EXAMPLES = """
+Examples:
+
+  relevanced documents load corpus.jsonl    make the first version from your documents
+
+  relevanced search "high blood pressure"   ask the live version
+
+  relevanced up                             consumers, scheduler and search API together
+
+  relevanced status                         what is live, since when, and why
+"""
+
+app = typer.Typer(
+    help="Keeps the embedding model behind a search getting better from its own traffic.\n" + EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+documents_app = typer.Typer(help="The documents that are searched.", no_args_is_help=True)
+cycle_app = typer.Typer(help="One turn of the loop: mine, train, gate, index, verify, promote.", no_args_is_help=True)
+app.add_typer(documents_app, name="documents")
+app.add_typer(cycle_app, name="cycle")
+app.command("rehearse")(rehearse)
+app.command("demo")(demo)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Number = Annotated[int, typer.Argument(help="Number of the version, as `relevanced versions` lists it.", min=1)]
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(help="State directory; else RELEVANCED_HOME, else ~/.relevanced.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings; else relevanced.toml in the state directory.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the stack trace of a failure.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """Read the settings before any command does anything."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        say(f"relevanced {version_of('relevanced')}")
+        raise typer.Exit
+    directory = home.expanduser().resolve() if home else home_directory()
+    if config is not None and not config.exists():
+        raise BadInput(f"{config} does not exist; leave --config out to use {directory / 'relevanced.toml'}.")
+    configure_logging(debug=debug)
+    context.obj = (directory, config)
+
+
+@contextmanager
+def opened(context: typer.Context) -> Iterator[Parts]:
+    """The parts of this command's state directory, closed at the end whatever happens."""
+    home, config = context.obj
+    parts = Parts(home, load_settings(config or home / "relevanced.toml"))
+    try:
+        yield parts
+    finally:
+        parts.close()
+
+
+@app.command()
+def init(context: typer.Context) -> None:
+    """Create the state directory, the database and the log store; every other command does it on first use too."""
+    with opened(context) as parts:
+        parts.log_store.snapshot()
+        say(f"Ready in {parts.home}. Next: `relevanced documents load FILE`.")
+
+
+@documents_app.command("load")
+def documents_load(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="BEIR corpus.jsonl (_id, title, text); .gz too.")],
+    as_json: Json = False,
+) -> None:
+    """Load or update documents; the first load makes version 1 from the base model."""
+    from relevanced.consumers.documents import read_corpus
+    from relevanced.daemon.documents import load_documents
+    from relevanced.daemon.first_version import make_first_version
+    from relevanced.daemon.following import follow
+
+    with opened(context) as parts, progress_bars() as progress:
+        loaded = load_documents(parts.database, read_corpus(file), progress)
+        if parts.promotion.serving().live_version_id is None:
+            indexed = make_first_version(parts.stages, parts.settings.model, progress)
+        else:
+            indexed = follow(parts.stages)
+        _answer(as_json, f"{loaded.sentence} {indexed.sentence}", {**loaded.numbers, **indexed.numbers})
+
+
+@app.command()
+def consume(
+    context: typer.Context,
+    until_empty: Annotated[bool, typer.Option(help="End when there is nothing left to take.")] = False,
+) -> None:
+    """Take events from the spool, and from Kafka where it is set up, into the log store; `up` does this too."""
+    from relevanced.daemon.consuming import consume_all, consume_until_empty, stop_on_signals
+
+    with opened(context) as parts:
+        sources = parts.sources()
+        if not until_empty:
+            consume_all(sources, parts.log_store, stop_on_signals())
+            return
+        for source in sources:
+            say(consume_until_empty(source, parts.log_store).sentence)
+            source.close()
+
+
+@app.command()
+def search(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option("-k", help="How many documents.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Search by the live version; the search is logged like any other."""
+    from relevanced.daemon.records import SearchRequest
+
+    with opened(context) as parts:
+        (answer,) = parts.search.search([SearchRequest(user_query=text, k=k, application="cli")])
+        if as_json:
+            say_json(asdict(answer))
+            return
+        say(f"Version {answer.version_id}, query {answer.query_id}")
+        for hit in answer.hits:
+            say(f"{hit.position:3}. {hit.score:.3f}  {hit.title or hit.document_id}  [{hit.document_id}]")
+
+
+@cycle_app.command("run")
+def cycle_run(context: typer.Context, as_json: Json = False) -> None:
+    """Run a cycle now, or go on with the one that was interrupted."""
+    from relevanced.daemon import history
+    from relevanced.daemon.cycle import begin_cycle
+    from relevanced.daemon.wiring import run_open_cycle
+
+    with opened(context) as parts, progress_bars() as progress:
+        cycle = begin_cycle(parts.database, f"cli, {getpass.getuser()}")
+        tell = (lambda step, outcome, seconds: None) if as_json else (lambda step, outcome, s: say(outcome.sentence))
+        ended = run_open_cycle(parts, cycle, progress, tell)
+        if as_json:
+            say_json({**asdict(ended), "steps": history.steps(parts.database, ended.cycle_id)})
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    port: Annotated[int | None, typer.Option(help="Port of the search API; else [serving] port.")] = None,
+) -> None:
+    """Run consumers, scheduler and search API together until Ctrl-C."""
+    from relevanced.daemon.up import Daemon
+
+    home, config = context.obj
+    overrides: dict[str, dict[str, Any]] = {"serving": {"port": port}} if port else {}
+    parts = Parts(home, load_settings(config or home / "relevanced.toml", overrides))
+    try:
+        Daemon(parts).run()
+    finally:
+        parts.close()
+
+
+@app.command()
+def versions(context: typer.Context, as_json: Json = False) -> None:
+    """List the versions: what each came from, how good it is, which one is live."""
+    from relevanced.daemon import history
+    from relevanced.daemon.console import out
+    from relevanced.daemon.status import versions_table
+
+    with opened(context) as parts:
+        known, serving = history.versions(parts.database), parts.promotion.serving()
+        if as_json:
+            say_json({"versions": [asdict(version) for version in known], "serving": asdict(serving)})
+        else:
+            out.print(versions_table(known, serving))
+
+
+@app.command()
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Say what is live, since when and why, what the last cycle did, and how much has come in."""
+    from relevanced.daemon.status import status_of, status_sentences
+
+    with opened(context) as parts:
+        found = status_of(parts.database, parts.log_store)
+        if as_json:
+            say_json(found)
+        else:
+            for sentence in status_sentences(found):
+                say(sentence)
+
+
+@app.command()
+def prepare(context: typer.Context, number: Number, as_json: Json = False) -> None:
+    """Build the index of a version beside the live one; nothing is encoded twice."""
+    from relevanced.daemon import history
+
+    with opened(context) as parts, progress_bars() as progress:
+        version = history.version(parts.database, number)
+        outcome = parts.index.prepare(number, parts.models.open(version.directory), progress)
+        _answer(as_json, outcome.sentence, outcome.numbers)
+
+
+@app.command()
+def verify(context: typer.Context, number: Number, as_json: Json = False) -> None:
+    """Check the index of a version against documents, model and exact search; status 1 when it fails."""
+    from relevanced.daemon import history
+
+    with opened(context) as parts:
+        version = history.version(parts.database, number)
+        outcome = parts.index.verify(number, parts.models.open(version.directory), [])
+        _answer(as_json, outcome.sentence, outcome.numbers)
+        if outcome.verdict != "accepted":
+            raise typer.Exit(1)
+
+
+Reason = Annotated[str, typer.Option(help="Why; it stands in the history.")]
+
+
+@app.command()
+def promote(context: typer.Context, number: Number, reason: Reason = "by hand", as_json: Json = False) -> None:
+    """Put a verified version in place of the live one."""
+    with opened(context) as parts:
+        outcome = parts.promotion.promote(number, actor=getpass.getuser(), reason=reason)
+        _answer(as_json, outcome.sentence, outcome.numbers)
+
+
+@app.command()
+def rollback(context: typer.Context, reason: Reason = "by hand", as_json: Json = False) -> None:
+    """Return to the version that was live before; said twice, it takes itself back."""
+    with opened(context) as parts:
+        outcome = parts.promotion.rollback(actor=getpass.getuser(), reason=reason)
+        _answer(as_json, outcome.sentence, outcome.numbers)
+
+
+def _answer(as_json: bool, sentence: str, numbers: Any) -> None:
+    if as_json:
+        say_json({"sentence": sentence, **numbers})
+    else:
+        say(sentence)

@@ -1,0 +1,179 @@
+"""
+The operator's settings: defaults, then relevanced.toml, then the environment (RELEVANCED_GATE__CONFIDENCE=0.99).
+
+A section of the file is a policy of the stage it steers; what the stage asks of each value stands there.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, get_type_hints
+
+from annotated_types import Ge, Interval
+from apscheduler.triggers.cron import CronTrigger
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from relevanced.daemon.errors import BadInput
+from relevanced.daemon.exploration import ExplorationPolicy
+from relevanced.daemon.gate import GatePolicy
+from relevanced.daemon.holdout import HoldoutPolicy
+from relevanced.daemon.index import IndexPolicy
+from relevanced.daemon.judgments import ClickModelPolicy
+from relevanced.daemon.model_store import ModelPolicy
+from relevanced.daemon.training import TrainingPolicy
+from relevanced.daemon.triplets import TripletPolicy
+
+_ENVIRONMENT: Final = "RELEVANCED_"
+
+
+def _cron(text: str) -> str:
+    CronTrigger.from_crontab(text)
+    return text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SchedulePolicy:
+    """When a cycle begins by itself."""
+
+    cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"  # minute hour day month weekday, UTC; a quiet hour
+    new_queries: Annotated[int, Ge(1)] = 1000  # newly clicked queries since the last cycle that begin one early
+    min_triplets: Annotated[int, Ge(1)] = 100  # fewer teach nothing that the gate could see
+    gate_documents: Annotated[int, Ge(1000)] = 50_000  # encoded to compare the arms; more cost more than they tell
+    max_attempts: Annotated[int, Ge(1)] = 5  # of one step; one that kills its process must not do so for ever
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KafkaPolicy:
+    """Where events come from beside the spool; no broker is asked while bootstrap_servers is empty."""
+
+    bootstrap_servers: str = ""
+    query_topic: str = "ubi.queries"
+    event_topic: str = "ubi.events"
+    group: str = "relevanced"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingPolicy:
+    """Where the search API listens; only loopback, since there are no tokens yet."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Interval(ge=1, le=65535)] = 8765
+
+
+class Settings(BaseSettings):
+    """Every setting there is."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_ENVIRONMENT, env_nested_delimiter="__", extra="ignore", frozen=True, validate_default=True
+    )
+
+    database_url: SecretStr | None = None  # None: an embedded Postgres in the state directory
+    model: ModelPolicy = Field(default_factory=ModelPolicy)
+    serving: ServingPolicy = Field(default_factory=ServingPolicy)
+    exploration: ExplorationPolicy = Field(default_factory=ExplorationPolicy)
+    kafka: KafkaPolicy = Field(default_factory=KafkaPolicy)
+    click_model: ClickModelPolicy = Field(default_factory=ClickModelPolicy)
+    holdout: HoldoutPolicy = Field(default_factory=HoldoutPolicy)
+    triplets: TripletPolicy = Field(default_factory=TripletPolicy)
+    training: TrainingPolicy = Field(default_factory=TrainingPolicy)
+    gate: GatePolicy = Field(default_factory=GatePolicy)
+    index: IndexPolicy = Field(default_factory=IndexPolicy)
+    schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file, which is what `load_settings` passes to the constructor."""
+        return env_settings, init_settings
+
+
+def home_directory() -> Path:
+    """The state directory: RELEVANCED_HOME, or ~/.relevanced."""
+    return Path(os.environ.get("RELEVANCED_HOME") or Path.home() / ".relevanced").expanduser().resolve()
+
+
+def load_settings(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """
+    Read the settings.
+
+    Args:
+        file: relevanced.toml; None, or a file that is not there, leaves the defaults.
+        overrides: section -> setting -> value, over the file's; the rehearsal's options come this way.
+    Raises: BadInput with one sentence for the first thing that is wrong.
+    """
+    given = _read(file) if file is not None and file.exists() else {}
+    where = file.name if file is not None else "settings"
+    for place, key, known in _unknown(given):
+        meant = difflib.get_close_matches(key, known, n=1)
+        remedy = f"did you mean {meant[0]}?" if meant else f"the settings are {', '.join(sorted(known))}."
+        raise BadInput(f"{where}{place}: {key} is not a setting; {remedy}")
+    for section, values in (overrides or {}).items():
+        given[section] = {**given.get(section, {}), **values}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise BadInput(_sentence(where, given, error)) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file.name} is not valid TOML: {error}.") from None
+
+
+def _unknown(given: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield (place, key, known keys) for each key that no setting has."""
+    for key, value in given.items():
+        field = Settings.model_fields.get(key)
+        if field is None:
+            yield "", key, list(Settings.model_fields)
+        elif isinstance(value, dict) and isinstance(field.annotation, type) and is_dataclass(field.annotation):
+            known = [setting.name for setting in fields(field.annotation)]
+            yield from ((f", [{key}]", name, known) for name in value if name not in known)
+
+
+def _sentence(where: str, given: Mapping[str, Any], error: ValidationError) -> str:
+    first = error.errors()[0]
+    section, *rest = [str(part) for part in first["loc"]]
+    name = f"[{section}] {'.'.join(rest)}" if rest else section
+    value, problem = first["input"], first["msg"].removeprefix("Value error, ")
+    in_file = rest[0] in given.get(section, {}) if rest and isinstance(given.get(section), dict) else section in given
+    place = where if in_file else f"{_ENVIRONMENT}{'__'.join([section, *rest]).upper()} in the environment"
+    low, high = _bounds(section, rest)
+    if low is not None and high is not None and isinstance(value, int | float | str):
+        remedy = _percent(value, low, high)
+        return f"{place}, {name}: {value} is not between {low} and {high}{remedy}."
+    return f"{place}, {name}: {value!r} cannot be used: {problem[0].lower()}{problem[1:].rstrip('.')}."
+
+
+def _bounds(section: str, rest: list[str]) -> tuple[float | None, float | None]:
+    field = Settings.model_fields.get(section)
+    if not rest or field is None or not isinstance(field.annotation, type):
+        return None, None
+    hint = get_type_hints(field.annotation, include_extras=True).get(rest[0])
+    for bound in getattr(hint, "__metadata__", ()):
+        if isinstance(bound, Interval):
+            low = bound.gt if bound.gt is not None else bound.ge
+            high = bound.lt if bound.lt is not None else bound.le
+            return low, high  # type: ignore[return-value]
+    return None, None
+
+
+def _percent(value: float | str, low: float, high: float) -> str:
+    """A share written as a percentage is the usual slip."""
+    try:
+        share = float(value) / 100
+    except ValueError:
+        return ""
+    return f"; write {share:g} for {float(value):g} %" if high <= 1 and low < share < high else ""

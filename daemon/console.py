@@ -1,0 +1,48 @@
+"""How the command line speaks: sentences and JSON on stdout, progress bars on stderr, and only on a terminal."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from relevanced.daemon.ports import Progress as ProgressListener
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(sentence: str) -> None:
+    """One sentence for people, as it is: square brackets of a user's text are no markup."""
+    out.print(sentence, markup=False)
+
+
+def say_json(value: Any) -> None:
+    """One JSON document for machines; dates in ISO 8601, paths as text."""
+    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextmanager
+def progress_bars() -> Iterator[ProgressListener]:
+    """A listener that draws one bar for each label; a bar that is full goes away."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def listen(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done, total=total)
+            if done >= total:
+                bars.remove_task(tasks.pop(label))
+
+        yield listen

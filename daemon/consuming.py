@@ -1,0 +1,74 @@
+"""
+Consumers at work: one thread for each source, until `stop`; or one source after the other until nothing is left.
+
+In:  event sources, the log store. Out: rows in the log store.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from relevanced.consumers.loop import run, step
+from relevanced.daemon.errors import Retry
+from relevanced.daemon.ports import EventLog, EventSource
+from relevanced.daemon.records import Outcome
+
+PATIENCE_SECONDS: Final = 60  # a broker that is silent for longer is gone
+
+
+def consume_until_stopped(source: EventSource, log: EventLog, stop: threading.Event) -> None:
+    """Take from the source until `stop` is set, then close it."""
+    try:
+        run(source, log, stop)
+    finally:
+        source.close()
+
+
+def consume_until_empty(source: EventSource, log: EventLog) -> Outcome:
+    """Take from the source until a poll brings nothing."""
+    stored = dead_letters = 0
+    source.seek(log.offsets(source.name))
+    while (outcome := step(source, log)).verdict != "nothing":
+        stored += outcome.numbers["stored"]
+        dead_letters += outcome.numbers["dead_letters"]
+    sentence = f"Stored {stored:,} records from {source.name}, set {dead_letters:,} aside."
+    return Outcome(sentence, {"stored": stored, "dead_letters": dead_letters})
+
+
+def consume_records(source: EventSource, log: EventLog, count: int) -> None:
+    """
+    Take from the source until at least so many records are in the log store.
+
+    Raises: Retry when nothing has come for PATIENCE_SECONDS.
+    """
+    last_came = time.monotonic()
+    while count > 0:
+        try:
+            outcome = step(source, log)
+        except Retry:  # another writer's commit came first
+            source.seek(log.offsets(source.name))
+            continue
+        if outcome.verdict != "nothing":
+            count -= outcome.numbers["stored"] + outcome.numbers["dead_letters"]
+            last_came = time.monotonic()
+        elif time.monotonic() - last_came > PATIENCE_SECONDS:
+            raise Retry(f"{count:,} records that were handed in have not come out of {source.name}; is its broker alive?")
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def consume_all(sources: Sequence[EventSource], log: EventLog, stop: threading.Event) -> None:
+    """Take from all sources at once until `stop` is set."""
+    threads = [threading.Thread(target=consume_until_stopped, args=(source, log, stop)) for source in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

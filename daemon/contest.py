@@ -1,0 +1,96 @@
+"""
+The step gate: candidate against live on the held-out queries.
+
+In:  cycles/<id>/holdout.parquet, the models and vectors of both versions. Out: a verdict with its interval.
+Both arms are ranked exactly over the same documents. The candidate's vectors go into its own table at once, so that a
+promotion does not encode them again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relevanced.daemon.documents import document_ids
+from relevanced.daemon.errors import FailStep
+from relevanced.daemon.gate import compare
+from relevanced.daemon.history import note_metrics, set_state, version
+from relevanced.daemon.metrics import mean_interval, ndcg_at_10, qrels_from
+from relevanced.daemon.ports import Encoder, Progress, Vectors
+from relevanced.daemon.records import Cycle, Outcome
+from relevanced.daemon.stages import Stages
+
+DEPTH = 100  # of a run; NDCG@10 reads ten, the rest is for who looks closer
+AT_ONCE = 256  # queries scored together, which bounds the memory at AT_ONCE x documents
+
+Run = dict[str, dict[str, float]]
+
+
+def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
+    """Compare by NDCG@10 on the held-out queries that have a judgment; nothing of them was in training."""
+    held_out = pq.read_table(stages.files(cycle) / "holdout.parquet")
+    qrels = qrels_from(held_out)
+    texts = dict(zip(held_out["query_key"].to_pylist(), held_out["user_query"].to_pylist(), strict=True))
+    queries = {key: texts[key] for key in qrels}
+    live_id, candidate_id = stages.promotion.serving().live_version_id, cycle.candidate_version_id
+    if live_id is None or candidate_id is None:
+        raise FailStep("The gate needs a live version and a candidate; `relevanced status` shows which is missing.")
+    pool = _pool(stages, held_out)
+    ndcg = {
+        version_id: ndcg_at_10(qrels, exact_run(stages, version_id, queries, pool, progress))
+        for version_id in (live_id, candidate_id)
+    }
+    comparison = compare(ndcg[candidate_id], ndcg[live_id], stages.gate, candidate=candidate_id, live=live_id)
+    numbers = {"ndcg@10": _mean(ndcg[candidate_id]), "live_ndcg@10": _mean(ndcg[live_id]), **comparison.numbers()}
+    note_metrics(stages.database, candidate_id, numbers)
+    if comparison.verdict != "accepted":
+        set_state(stages.database, candidate_id, "rejected")
+    return Outcome(comparison.sentence, numbers, comparison.verdict)
+
+
+def exact_run(
+    stages: Stages, version_id: int, queries: Mapping[str, str], pool: Sequence[str] | None, progress: Progress
+) -> Run:
+    """Rank the pool (None: all documents) for each query by inner product, without an index between."""
+    encoder = stages.models.open(version(stages.database, version_id).directory)
+    stages.index.embed(version_id, encoder, pool, progress)
+    names, vectors = stages.index.vectors(version_id, pool)
+    return rank_exactly(encoder, queries, names, vectors)
+
+
+def rank_exactly(encoder: Encoder, queries: Mapping[str, str], names: Sequence[str], vectors: Vectors) -> Run:
+    """
+    Rank documents for each query; a document that has several passages counts by its best.
+
+    Args:
+        names: document of each row of vectors, float32 (n, dimension).
+    Returns: query -> document_id -> score, the best DEPTH.
+    """
+    run: Run = {}
+    keys = list(queries)
+    for start in range(0, len(keys), AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        scores = encoder.encode_queries([queries[key] for key in some]) @ vectors.T
+        depth = min(DEPTH, len(names))
+        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+        for key, row, places in zip(some, scores, best, strict=True):
+            ranked: dict[str, float] = {}
+            for place in places[np.argsort(-row[places], kind="stable")]:
+                ranked.setdefault(names[place], float(row[place]))
+            run[key] = ranked
+    return run
+
+
+def _pool(stages: Stages, held_out: pa.Table) -> list[str] | None:
+    """All documents while they are few; else the judged ones and a fixed sample, the same for both arms."""
+    everything = document_ids(stages.database)
+    if len(everything) <= stages.gate_documents:
+        return None
+    judged = set(held_out["document_id"].to_pylist())
+    others = np.random.default_rng(0).permutation([name for name in everything if name not in judged])
+    return sorted(judged) + others[: max(0, stages.gate_documents - len(judged))].tolist()
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return float(np.mean(list(values.values()))) if values else 0.0

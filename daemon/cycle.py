@@ -1,0 +1,178 @@
+"""
+The cycle: a row in Postgres that moves through the steps of states.MOVES.
+
+In:  the steps as functions (steps.py), and who began the cycle. Out: rows in cycle and cycle_step, one sentence a step.
+A step that was killed is begun again: each is idempotent. The lease keeps a second daemon away, and its token keeps one
+that was frozen from ending a step that another has ended since.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import stamina
+import structlog
+from psycopg.types.json import Jsonb
+
+from relevanced import sql
+from relevanced.daemon.database import Database
+from relevanced.daemon.errors import BadInput, FailStep, Retry
+from relevanced.daemon.lease import Lease
+from relevanced.daemon.ports import Progress
+from relevanced.daemon.records import Cycle, Outcome, Step
+from relevanced.daemon.states import next_step
+
+T = TypeVar("T")
+StepFunction = Callable[[Cycle, Progress], Outcome]
+
+LEASE_SECONDS = 30  # a daemon that is gone for longer loses the cycle; renewed at a third of it
+RETRY_SECONDS = 600  # that a step waits for Postgres; past it the process ends, and the next one goes on
+PROGRESS_SECONDS = 1.0  # between two writes of the progress to the step's row
+
+log = structlog.get_logger()
+
+
+def begin_cycle(database: Database, trigger: str) -> Cycle:
+    """Begin a cycle, or give the one that is open: a daemon that was killed goes on with it."""
+    with database.connection() as connection:
+        connection.execute(sql.postgres["begin_cycle"], {"trigger": trigger})
+        row = connection.execute(sql.postgres["open_cycle"]).fetchone()
+    if row is None:
+        raise Retry("The open cycle ended just now; begin another.")
+    return _cycle(row)
+
+
+def open_cycle(database: Database) -> Cycle | None:
+    """The cycle that has not ended, if any."""
+    with database.connection() as connection:
+        row = connection.execute(sql.postgres["open_cycle"]).fetchone()
+    return _cycle(row) if row else None
+
+
+def last_cycle(database: Database) -> Cycle | None:
+    """The youngest cycle that has ended, if any."""
+    with database.connection() as connection:
+        row = connection.execute(sql.postgres["last_cycle"]).fetchone()
+    return _cycle(row) if row else None
+
+
+def run_cycle(
+    database: Database,
+    cycle: Cycle,
+    steps: Mapping[Step, StepFunction],
+    *,
+    max_attempts: int,
+    progress: Progress,
+    tell: Callable[[Step, Outcome, float], None],
+) -> Cycle:
+    """
+    Do the steps that are left.
+
+    Args:
+        max_attempts: of one step; a step begun more often has killed its process each time, and fails.
+        tell: hears each step's outcome and its seconds.
+    Raises: BadInput while another process runs the cycle; StopDaemon when the lease was lost on the way.
+    """
+    with _leased(database) as lease:
+        while cycle.step != "ended":
+            began = time.monotonic()
+            outcome = _patiently(partial(_do, database, cycle, steps[cycle.step], max_attempts, progress))
+            tell(cycle.step, outcome, time.monotonic() - began)
+            cycle = _patiently(partial(_end_step, database, cycle, outcome, lease))
+    return cycle
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """Repeat what may succeed later, for as long as a restart of Postgres takes and then some."""
+    return stamina.retry(on=Retry, attempts=None, timeout=RETRY_SECONDS, wait_initial=0.5, wait_max=15.0)(work)()
+
+
+def _do(database: Database, cycle: Cycle, work: StepFunction, max_attempts: int, progress: Progress) -> Outcome:
+    row = {"cycle_id": cycle.cycle_id, "step": cycle.step}
+    with database.connection() as connection:
+        begun = connection.execute(sql.postgres["begin_step"], row).fetchone()
+    assert begun is not None  # the statement returns a row whether it inserts or updates
+    if begun["attempts"] > max_attempts:
+        sentence = f"The step {cycle.step} was begun {max_attempts} times and never ended; the log says where."
+        return Outcome(sentence, verdict="failed")
+    try:
+        return work(cycle, _Both(progress, _StepProgress(database, row)))
+    except FailStep as error:
+        return Outcome(str(error), verdict="failed")
+
+
+def _end_step(database: Database, cycle: Cycle, outcome: Outcome, lease: Lease) -> Cycle:
+    following = next_step(cycle.step, outcome.verdict)
+    row = {
+        "cycle_id": cycle.cycle_id,
+        "step": cycle.step,
+        "next_step": following,
+        "verdict": outcome.verdict,
+        "sentence": outcome.sentence,
+        "numbers": Jsonb(dict(outcome.numbers)),
+    }
+    with database.connection() as connection:
+        lease.check(connection)
+        connection.execute(sql.postgres["end_step"], row)
+        connection.execute(sql.postgres["move_cycle"], row)
+        moved = connection.execute(sql.postgres["cycle"], row).fetchone()
+    assert moved is not None  # the cycle's row is never deleted
+    return _cycle(moved)
+
+
+@contextmanager
+def _leased(database: Database) -> Iterator[Lease]:
+    """Hold the lease, and renew it from a thread of its own, since a step may take hours."""
+    lease = Lease.acquire(database, "cycle", seconds=LEASE_SECONDS)
+    if lease is None:
+        raise BadInput("Another process is running the cycle; `relevanced status` shows how far it is.")
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(LEASE_SECONDS / 3):
+            try:
+                lease.renew()
+            except Retry as error:
+                log.warning("lease not renewed", reason=str(error))
+
+    renewing = threading.Thread(target=renew, name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewing.join()
+        lease.release()
+
+
+class _StepProgress:
+    """Writes how far a step is to its row, about once a second."""
+
+    def __init__(self, database: Database, row: Mapping[str, Any]) -> None:
+        self._database, self._row, self._written = database, row, 0.0
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if done < total and time.monotonic() - self._written < PROGRESS_SECONDS:
+            return
+        self._written = time.monotonic()
+        progress = Jsonb({"label": label, "done": done, "total": total})
+        with self._database.connection() as connection:
+            connection.execute(sql.postgres["note_progress"], {**self._row, "progress": progress})
+
+
+class _Both:
+    """Tells two listeners."""
+
+    def __init__(self, first: Progress, second: Progress) -> None:
+        self._first, self._second = first, second
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        self._first(label, done, total)
+        self._second(label, done, total)
+
+
+def _cycle(row: Mapping[str, Any]) -> Cycle:
+    return Cycle(**{name: row[name] for name in Cycle.__dataclass_fields__})

@@ -1,0 +1,147 @@
+"""
+The step mine: from the log, as of one snapshot, to triplets.
+
+In:  typed queries and evidence (log store), the base model's ranks and the live version's run (index).
+Out: cycles/<id>/holdout.parquet (held-out judgments, read by gate) and triplets.parquet (read by training), with texts.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from relevanced import sql
+from relevanced.daemon.documents import document_texts
+from relevanced.daemon.history import base_version, version
+from relevanced.daemon.holdout import split
+from relevanced.daemon.judgments import ClickModel, fit_click_model, judge
+from relevanced.daemon.ports import Progress
+from relevanced.daemon.queries import query_key
+from relevanced.daemon.records import Cycle, Outcome
+from relevanced.daemon.stages import Stages
+from relevanced.daemon.triplets import mine_triplets
+
+RUN_DEPTH = 50  # of the runs that give ranks and near misses; deeper ones hold few of either
+AT_ONCE = 512  # queries between two signs of progress
+
+
+def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
+    """Judge every query of the log that was clicked, and mine triplets from those outside the holdout."""
+    snapshot_id = _snapshot(stages, cycle)
+    keys, anchors = _typed(stages.log_store.read("typed_queries", snapshot_id))
+    evidence = stages.log_store.read("evidence", snapshot_id, tables={"query_keys": keys})
+    _note_judged_queries(stages, cycle, snapshot_id)
+    live = stages.promotion.serving().live_version_id
+    if not pc.sum(evidence["clicks"]).as_py() or live is None:
+        return Outcome("Nothing was clicked yet, so there is nothing to learn from.", verdict="nothing")
+
+    # A pair's prior comes from the base model, which never saw a click: a trained one would confirm its own labels.
+    base = base_version(stages.database).version_id
+    shown = {key: anchors[key] for key in pc.unique(evidence["query_key"]).to_pylist()}
+    base_run = run_of(stages, base, shown, progress)
+    ranks = base_run.select(["query_key", "document_id", "rank"])
+    click_model = fit_click_model(evidence, ranks, stages.click_model)
+    judgments = judge(evidence, ranks, click_model)
+    training, held_out = split(judgments, stages.holdout)
+
+    live_run = base_run if live == base else run_of(stages, live, shown, progress)
+    triplets = mine_triplets(training, live_run, anchors, stages.triplets)
+    _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
+    _write(stages.files(cycle) / "triplets.parquet", with_document_texts(stages, triplets))
+    return _outcome(stages, triplets, judgments, held_out, click_model)
+
+
+def run_of(stages: Stages, version_id: int, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
+    """
+    Rank the documents of each query by one version, through its index.
+
+    Args:
+        anchors: query_key -> the query's text.
+    Returns: query_key, document_id, score float32, rank int32 from 1; RUN_DEPTH rows a query, best first.
+    """
+    encoder = stages.models.open(version(stages.database, version_id).directory)
+    keys = list(anchors)
+    rows: list[tuple[str, str, float, int]] = []
+    for start in range(0, len(keys), AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        answers = stages.index.search(version_id, encoder.encode_queries([anchors[key] for key in some]), RUN_DEPTH)
+        rows += [
+            (key, hit.document_id, hit.score, hit.position)
+            for key, hits in zip(some, answers, strict=True)
+            for hit in hits
+        ]
+        progress(f"Ranking by version {version_id}", start + len(some), len(keys))
+    return _run_table(rows)
+
+
+def _run_table(rows: Sequence[tuple[str, str, float, int]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    types = {"query_key": pa.string(), "document_id": pa.string(), "score": pa.float32(), "rank": pa.int32()}
+    return pa.table({name: pa.array(column, kind) for (name, kind), column in zip(types.items(), columns, strict=True)})
+
+
+def _snapshot(stages: Stages, cycle: Cycle) -> int:
+    """The cycle's snapshot: the newest when it begins, the same when it is begun again."""
+    parameters = {"cycle_id": cycle.cycle_id, "snapshot_id": stages.log_store.snapshot()}
+    with stages.database.connection() as connection:
+        row = connection.execute(sql.postgres["note_snapshot"], parameters).fetchone()
+    assert row is not None  # the cycle's row is never deleted
+    return int(row["snapshot_id"])
+
+
+def _note_judged_queries(stages: Stages, cycle: Cycle, snapshot_id: int) -> None:
+    clicked = stages.log_store.read("clicked_queries", snapshot_id)["clicked_queries"][0].as_py()
+    parameters = {"cycle_id": cycle.cycle_id, "judged_queries": clicked}
+    with stages.database.connection() as connection:
+        connection.execute(sql.postgres["note_judged_queries"], parameters)
+
+
+def _typed(typed: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """Give the key of each text that was typed, and for each key the text that most actors typed."""
+    texts = typed["user_query"].to_pylist()
+    keys = [query_key(text) for text in texts]
+    most: dict[str, tuple[int, str]] = {}
+    for key, text, actors in zip(keys, texts, typed["actors"].to_pylist(), strict=True):
+        most[key] = max(most.get(key, (0, "")), (actors, text))
+    return pa.table({"user_query": texts, "query_key": keys}), {key: text for key, (_, text) in most.items()}
+
+
+def with_texts(table: pa.Table, key: str, texts: Mapping[str, str], column: str) -> pa.Table:
+    """Append the text of each row's key as a column."""
+    return table.append_column(column, pa.array([texts[name] for name in table[key].to_pylist()], pa.string()))
+
+
+def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:
+    """Append the texts that training reads: `positive`, and `negatives` as lists; a deleted document's row is left out."""
+    negative_ids = triplets["negative_ids"].to_pylist()
+    wanted = set(triplets["positive_id"].to_pylist()).union(*negative_ids)
+    texts = document_texts(stages.database, sorted(wanted))
+    kept = triplets.filter(pa.array([name in texts for name in triplets["positive_id"].to_pylist()], pa.bool_()))
+    negatives = [[texts[name] for name in names if name in texts] for names in kept["negative_ids"].to_pylist()]
+    return with_texts(kept, "positive_id", texts, "positive").append_column(
+        "negatives", pa.array(negatives, pa.list_(pa.string()))
+    )
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    partial = path.with_suffix(".partial")
+    pq.write_table(table, partial)
+    partial.rename(path)
+
+
+def _outcome(stages: Stages, triplets: pa.Table, judgments: pa.Table, held_out: pa.Table, model: ClickModel) -> Outcome:
+    queries = len(pc.unique(triplets["query_key"]))
+    numbers = {
+        "triplets": len(triplets),
+        "training_queries": queries,
+        "held_out_queries": len(pc.unique(held_out["query_key"])),
+        "judgments": len(judgments),
+        "propensities": [round(float(value), 4) for value in model.propensities],
+    }
+    if len(triplets) < stages.min_triplets:
+        sentence = f"Mined {len(triplets)} triplets; a cycle needs {stages.min_triplets}, so this one ends here."
+        return Outcome(sentence, numbers, "nothing")
+    sentence = f"Mined {len(triplets):,} triplets of {queries:,} queries from {len(judgments):,} judgments."
+    return Outcome(sentence, numbers)

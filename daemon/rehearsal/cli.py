@@ -1,0 +1,151 @@
+"""
+The commands `rehearse` and `demo`.
+
+In:  options. Out: each step's sentence as it ends, the report as a page and, when asked for, as JSON.
+"""
+
+import contextlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from relevanced.daemon.config import load_settings
+from relevanced.daemon.console import out, progress_bars, say, say_json
+from relevanced.daemon.errors import FailStep
+from relevanced.daemon.rehearsal.broker import running_broker
+from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
+from relevanced.daemon.rehearsal.hpo import write_hpo
+from relevanced.daemon.rehearsal.page import render
+from relevanced.daemon.rehearsal.place import Place
+from relevanced.daemon.rehearsal.rehearse import Rehearsal, RehearsalPolicy
+from relevanced.daemon.rehearsal.report import Report, write_report
+from relevanced.daemon.rehearsal.searchers import Bias, SearchersPolicy
+from relevanced.daemon.wiring import Parts
+
+# The demo has to fit eight minutes on two slow cores, set-up included.
+DEMO_DOCUMENTS: Final = 1_200
+DEMO_TRAIN_QUERIES: Final = 800
+DEMO_TEST_QUERIES: Final = 300
+DEMO_SEED: Final = 13
+DEMO_SETTINGS: Final = """\
+# The settings of `relevanced demo`: what a corpus of short clinical terms and a few hundred queries need.
+
+[model]
+max_tokens = 48  # a term's name and the beginning of its definition
+
+[gate]
+min_queries = 80  # a fifth of 800 queries is held out, and not all of these are clicked
+
+[exploration]
+swap_probability = 0.1  # tells position from relevance, at nearly no cost
+"""
+
+Source = Annotated[Literal["spool", "kafka"], typer.Option(help="What the searchers' records travel through.")]
+ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the report as JSON to this file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")]
+
+
+def rehearse(
+    context: typer.Context,
+    data_dir: Annotated[Path, typer.Argument(help="BEIR layout: corpus.jsonl, queries.jsonl, qrels/{train,test}.tsv.")],
+    cycles: Annotated[int, typer.Option(min=1, help="How many cycles.")] = 3,
+    mean_sessions: Annotated[float, typer.Option(min=0.1, help="Sessions a train query and cycle; Zipf over them.")] = 8,
+    noise: Annotated[float, typer.Option(min=0, max=0.5, help="P(wrong click, or wrong skip) when examined.")] = 0.1,
+    bias: Annotated[Bias, typer.Option(help="How attention falls with the position.")] = "lovbench",
+    swaps: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with neighbours swapped.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same searchers.")] = 13,
+    oracle: Annotated[bool, typer.Option(help="Also train on every train judgment, as the upper bound.")] = True,
+    max_documents: Annotated[int | None, typer.Option(min=10, help="Cut the data set down.")] = None,
+    source: Source = "spool",
+    report: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Run the whole loop on a labelled data set with simulated searchers: what would your team gain?
+
+    Needs a state directory of its own: relevanced --home ./rehearsal rehearse DATA_DIR
+    """
+    dataset = read_dataset(data_dir, max_documents=max_documents, seed=seed)
+    _rehearse(
+        context,
+        dataset,
+        RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
+        SearchersPolicy(mean_sessions=mean_sessions, noise=noise, bias=bias),
+        {"exploration": {"swap_probability": swaps}},
+        report,
+        as_json=as_json,
+    )
+
+
+def demo(
+    context: typer.Context,
+    kafka: Annotated[bool, typer.Option("--kafka", help="Through a Kafka-protocol broker instead of the spool.")] = False,
+    cycles: Annotated[int, typer.Option(min=1, help="How many cycles.")] = 1,
+    report: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """Watch a model get better from clicks: lay words in, terms of the Human Phenotype Ontology out."""
+    home, _ = context.obj
+    corpus, settings = home / "hpo", home / "relevanced.toml"
+    if not settings.exists():
+        write_hpo(corpus)
+        settings.write_text(DEMO_SETTINGS, encoding="utf-8")
+    dataset = read_dataset(
+        corpus,
+        max_documents=DEMO_DOCUMENTS,
+        max_train_queries=DEMO_TRAIN_QUERIES,
+        max_test_queries=DEMO_TEST_QUERIES,
+        seed=DEMO_SEED,
+    )
+    policy = RehearsalPolicy(cycles=cycles, source="kafka" if kafka else "spool", oracle=True, seed=DEMO_SEED)
+    found = _rehearse(context, dataset, policy, SearchersPolicy(), {}, report, as_json=as_json)
+    if found.live.ndcg <= found.zero_shot.ndcg:
+        raise FailStep("No promoted version is better on the test queries than the base model; the table shows why.")
+    if not as_json:
+        command = shlex.join(["relevanced", "--home", str(home)])
+        say(f"\nSearch what was just built:  {command} search 'ringing in the ears'")
+        say(f"or over HTTP:  {command} up  and then  curl 'http://127.0.0.1:8765/v1/search?q=stiff+neck'")
+
+
+def _rehearse(
+    context: typer.Context,
+    dataset: Dataset,
+    policy: RehearsalPolicy,
+    searchers: SearchersPolicy,
+    overrides: Mapping[str, Mapping[str, Any]],
+    report: Path | None,
+    *,
+    as_json: bool,
+) -> Report:
+    home, config = context.obj
+    sizes = {"documents": len(dataset.documents), "queries": len(dataset.train_queries)}
+    place = Place(home, {"data": dataset.name, **sizes, **asdict(policy), **asdict(searchers), **overrides})
+    settings = load_settings(config or home / "relevanced.toml", overrides)
+    with contextlib.ExitStack() as stack:
+        if policy.source == "kafka" and not settings.kafka.bootstrap_servers:
+            broker = {"kafka": {"bootstrap_servers": stack.enter_context(running_broker())}}
+            settings = load_settings(config or home / "relevanced.toml", {**overrides, **broker})
+        parts = Parts(home, settings)
+        stack.callback(parts.close)
+        progress = stack.enter_context(progress_bars())
+        rehearsal = Rehearsal(
+            parts,
+            dataset,
+            policy,
+            searchers,
+            place=place,
+            progress=progress,
+            tell=(lambda sentence: None) if as_json else say,
+        )
+        found = rehearsal.run()
+    if report is not None:
+        write_report(report, found)
+    if as_json:
+        say_json(found.to_json())
+    else:
+        render(found, out)
+    return found

@@ -1,0 +1,78 @@
+"""
+The oracle: the same miner and trainer, fed with every train judgment instead of clicks; what could be had at best.
+
+In:  the train qrels of a data set. Out: its run on the test queries; and how many of the mined pairs are true.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relevanced.daemon import history
+from relevanced.daemon.contest import Run, rank_exactly
+from relevanced.daemon.documents import document_text
+from relevanced.daemon.mining import run_of, with_document_texts
+from relevanced.daemon.ports import Progress
+from relevanced.daemon.queries import query_key
+from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.training import TrainingJob, train
+from relevanced.daemon.triplets import mine_triplets
+from relevanced.daemon.wiring import Parts
+
+
+def oracle_run(parts: Parts, dataset: Dataset, progress: Progress) -> Run:
+    """Train on the truth and rank all documents for the test queries."""
+    stages, directory = parts.stages, parts.home / "oracle"
+    directory.mkdir(exist_ok=True)
+    base = history.base_version(stages.database)
+    anchors = {query_key(text): text for text in dataset.train_queries.values()}
+    run = run_of(stages, base.version_id, anchors, progress)
+    triplets = mine_triplets(_true_judgments(dataset), run, anchors, stages.triplets)
+    pq.write_table(with_document_texts(stages, triplets), directory / "triplets.parquet")
+    job = TrainingJob(
+        base=base.directory,
+        triplets=directory / "triplets.parquet",
+        directory=directory / "training",
+        output=directory / "model",
+        policy=stages.training,
+    )
+    train(job, progress)
+    encoder = stages.models.open(job.output)
+    vectors = encoder.encode_documents([document_text(one.title, one.text) for one in dataset.documents])
+    return rank_exactly(encoder, dataset.test_queries, [one.document_id for one in dataset.documents], vectors)
+
+
+def pair_precision(triplets: Path, dataset: Dataset) -> float | None:
+    """Share of the distinct mined (query, positive) pairs that are relevant by the train qrels; None without pairs."""
+    if not triplets.exists():
+        return None
+    table = pq.read_table(triplets, columns=["query_key", "positive_id"])
+    mined = set(zip(table["query_key"].to_pylist(), table["positive_id"].to_pylist(), strict=True))
+    return len(mined & _true_pairs(dataset)) / len(mined) if mined else None
+
+
+def _true_pairs(dataset: Dataset) -> set[tuple[str, str]]:
+    return {
+        (query_key(dataset.train_queries[query_id]), document_id)
+        for query_id, row in dataset.train_qrels.items()
+        for document_id in relevant_documents(row)
+    }
+
+
+def _true_judgments(dataset: Dataset) -> pa.Table:
+    """The train qrels in the form of the judgments from clicks."""
+    pairs = sorted(_true_pairs(dataset))
+    count = len(pairs)
+    return pa.table(
+        {
+            "query_key": pa.array([key for key, _ in pairs], pa.string()),
+            "document_id": pa.array([document_id for _, document_id in pairs], pa.string()),
+            "grade": pa.array([1.0] * count),
+            "weight": pa.array([1.0] * count),
+            "shown": pa.array([0] * count, pa.int64()),
+            "clicks": pa.array([0] * count, pa.int64()),
+            "expected_clicks": pa.array([0.0] * count),
+            "source": pa.array(["experts"] * count),
+        }
+    )

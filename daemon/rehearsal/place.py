@@ -1,0 +1,69 @@
+"""
+How far a rehearsal is: rehearsal.json in its state directory.
+
+In:  the options of the rehearsal. Out: what is done already; a rehearsal with the same options goes on from there.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from relevanced.daemon.errors import BadInput
+
+
+class Place:
+    """The notes of one rehearsal, on disk after each change."""
+
+    def __init__(self, home: Path, options: Mapping[str, Any]) -> None:
+        """
+        Begin, or go on with, the rehearsal of these options.
+
+        Raises: BadInput when the state directory holds something else.
+        """
+        self._file = home / "rehearsal.json"
+        self._notes: dict[str, Any] = {"options": dict(options), "sessions": {}, "seconds": {}}
+        if self._file.exists():
+            self._notes = json.loads(self._file.read_text(encoding="utf-8"))
+            if self._notes["options"] != json.loads(json.dumps(options)):
+                raise BadInput(f"{home} holds a rehearsal with other options; give another --home, or delete it.")
+        elif (home / "postgres").exists() or (home / "versions").exists():
+            raise BadInput(f"{home} is in use, and a rehearsal needs a state directory of its own; give another --home.")
+        else:
+            home.mkdir(parents=True, exist_ok=True)
+            self._write()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by step, over all runs of this rehearsal."""
+        return {step: round(seconds, 3) for step, seconds in self._notes["seconds"].items()}
+
+    def add_seconds(self, step: str, seconds: float) -> None:
+        """Count time for a step."""
+        self._notes["seconds"][step] = self._notes["seconds"].get(step, 0.0) + seconds
+        self._write()
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Count the time that the block takes, also when it is interrupted."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add_seconds(step, time.monotonic() - began)
+
+    def sessions_done(self, cycle: int) -> int:
+        """How many sessions of a cycle are in the log store."""
+        return int(self._notes["sessions"].get(str(cycle), 0))
+
+    def note_sessions(self, cycle: int, done: int) -> None:
+        """So many sessions of a cycle are in the log store."""
+        self._notes["sessions"][str(cycle)] = done
+        self._write()
+
+    def _write(self) -> None:
+        partial = self._file.with_suffix(".partial")
+        partial.write_text(json.dumps(self._notes, indent=2), encoding="utf-8")
+        partial.replace(self._file)

@@ -1,0 +1,225 @@
+"""
+A rehearsal: the whole loop on a labelled data set, from the first click to a promotion and back.
+
+In:  the parts of an empty state directory, a data set. Out: a report.
+Searchers type into the real search path, their records travel through a real source and real cycles run; only the
+people are simulated. How far it is stands in rehearsal.json, so that a rehearsal that was stopped goes on.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Final, Literal
+
+from annotated_types import Ge
+
+from relevanced.daemon import history
+from relevanced.daemon.consuming import consume_records
+from relevanced.daemon.contest import Run, exact_run
+from relevanced.daemon.cycle import begin_cycle
+from relevanced.daemon.documents import load_documents
+from relevanced.daemon.errors import FailStep
+from relevanced.daemon.first_version import make_first_version
+from relevanced.daemon.metrics import mean_interval, ndcg_at_10
+from relevanced.daemon.ports import EventSource, Progress
+from relevanced.daemon.records import Cycle, Outcome, SearchRequest, Step
+from relevanced.daemon.rehearsal.dataset import Dataset
+from relevanced.daemon.rehearsal.oracle import oracle_run, pair_precision
+from relevanced.daemon.rehearsal.place import Place
+from relevanced.daemon.rehearsal.report import CycleReport, Measure, Report, Rollback, pick_examples
+from relevanced.daemon.rehearsal.searchers import Searchers, SearchersPolicy
+from relevanced.daemon.wiring import Parts, run_open_cycle
+
+START: Final = datetime(2026, 1, 5, tzinfo=UTC)  # of the simulated time; a Monday
+SESSIONS_AT_ONCE: Final = 500  # searched, clicked and stored before the next ones
+CONFIDENCE: Final = 0.95  # of the intervals in the report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RehearsalPolicy:
+    """How a rehearsal goes."""
+
+    cycles: Annotated[int, Ge(1)] = 3
+    source: Literal["spool", "kafka"] = "spool"  # what the searchers' records travel through
+    oracle: bool = False  # also train on every train judgment, as the upper bound
+    seed: int = 13
+
+
+class Rehearsal:
+    """One rehearsal in one state directory; `tell` hears each step's sentence as it ends."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        dataset: Dataset,
+        policy: RehearsalPolicy,
+        searchers: SearchersPolicy,
+        *,
+        place: Place,
+        progress: Progress,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._parts, self._dataset, self._policy, self._place = parts, dataset, policy, place
+        self._searchers = Searchers(dataset, searchers, seed=policy.seed, start=START)
+        self._progress, self._tell = progress, tell
+
+    def run(self) -> Report:
+        """Do what is left and report on all of it."""
+        self._load()
+        runs: dict[int, Run] = {1: self._measured_run(1)}
+        zero_shot = self._measure(runs[1])
+        self._tell(f"Version 1, the base model: NDCG@10 {zero_shot.ndcg:.3f} on the test queries.")
+        cycles: list[CycleReport] = []
+        for number in range(self._policy.cycles):
+            self._traffic(number)
+            cycle = self._cycle(number)
+            cycles.append(self._cycle_report(cycle, runs))
+        oracle = self._oracle() if self._policy.oracle else None
+        rollback, switches = self._switch_back_and_forth()
+        live = self._live()
+        return Report(
+            name=self._dataset.name,
+            documents=len(self._dataset.documents),
+            train_queries=len(self._dataset.train_queries),
+            test_queries=len(self._dataset.test_queries),
+            zero_shot=zero_shot,
+            cycles=cycles,
+            oracle=oracle,
+            live_version=live,
+            seconds=self._place.seconds,
+            rollback=rollback,
+            examples=pick_examples(self._dataset, runs[1], runs[live]) if live != 1 else [],
+            switches=switches,
+        )
+
+    def _load(self) -> None:
+        if self._parts.promotion.serving().live_version_id is not None:
+            return
+        with self._place.timed("load"):
+            loaded = load_documents(self._parts.database, self._dataset.documents, self._progress)
+            self._tell(loaded.sentence)
+            made = make_first_version(self._parts.stages, self._parts.settings.model, self._progress)
+            self._tell(made.sentence)
+
+    def _traffic(self, number: int) -> None:
+        """Let the searchers of one cycle search and click; each handful is in the log store before the next begins."""
+        sessions = list(self._searchers.sessions(number))
+        done = self._place.sessions_done(number)
+        if done == len(sessions):
+            return
+        source = self._source()
+        source.seek(self._parts.log_store.offsets(source.name))
+        clicks = 0
+        with self._place.timed("search"):
+            while some := list(islice(sessions, done, done + SESSIONS_AT_ONCE)):
+                answers = self._parts.search.search(
+                    [
+                        SearchRequest(
+                            user_query=session.user_query,
+                            client_id=session.client_id,
+                            session_id=session.session_id,
+                            application="rehearsal",
+                            timestamp=session.timestamp,
+                        )
+                        for session in some
+                    ]
+                )
+                records = [
+                    click
+                    for session, answer in zip(some, answers, strict=True)
+                    for click in self._searchers.click(session, answer)
+                ]
+                self._parts.sink.write(records)
+                consume_records(source, self._parts.log_store, len(some) + len(records))
+                clicks += len(records)
+                done += len(some)
+                self._place.note_sessions(number, done)
+                self._progress(f"Searchers of cycle {number + 1}", done, len(sessions))
+        source.close()
+        self._tell(f"{len(sessions):,} sessions searched and clicked {clicks:,} times, through the {source.name}.")
+
+    def _source(self) -> EventSource:
+        """The source under rehearsal; those beside it hold nothing."""
+        sources = {source.name.split(":")[0]: source for source in self._parts.sources()}
+        wanted = sources.pop(self._policy.source)
+        for other in sources.values():
+            other.close()
+        return wanted
+
+    def _cycle(self, number: int) -> Cycle:
+        done = history.cycles(self._parts.database)
+        ended = [row["cycle_id"] for row in done if row["ended_at"] is not None]
+        if len(ended) > number:
+            return history.cycle(self._parts.database, sorted(ended)[number])
+        cycle = begin_cycle(self._parts.database, f"rehearsal, cycle {number + 1}")
+        return run_open_cycle(self._parts, cycle, self._progress, self._tell_step)
+
+    def _tell_step(self, step: Step, outcome: Outcome, seconds: float) -> None:
+        self._place.add_seconds(step, seconds)
+        self._tell(outcome.sentence)
+
+    def _cycle_report(self, cycle: Cycle, runs: dict[int, Run]) -> CycleReport:
+        """Measure what came of a cycle, the rejected candidate too."""
+        steps = {row["step"]: row for row in history.steps(self._parts.database, cycle.cycle_id)}
+        verdict = steps["gate"]["verdict"] if "gate" in steps else steps["mine"]["verdict"]
+        version_id, measure = cycle.candidate_version_id, None
+        if version_id is not None and history.version(self._parts.database, version_id).fingerprint:
+            runs[version_id] = self._measured_run(version_id)
+            measure = self._measure(runs[version_id])
+            self._tell(f"Version {version_id}: NDCG@10 {measure.ndcg:.3f} on the test queries.")
+        files = self._parts.stages.files(cycle)
+        return CycleReport(
+            version=version_id,
+            verdict=verdict,
+            triplets=steps["mine"]["numbers"].get("triplets", 0),
+            pair_precision=pair_precision(files / "triplets.parquet", self._dataset),
+            measure=measure,
+        )
+
+    def _measured_run(self, version_id: int) -> Run:
+        with self._place.timed("measure"):
+            return exact_run(self._parts.stages, version_id, self._dataset.test_queries, None, self._progress)
+
+    def _measure(self, run: Run) -> Measure:
+        ndcg = ndcg_at_10(self._dataset.test_qrels, run)
+        return Measure(*mean_interval(list(ndcg.values()), CONFIDENCE))
+
+    def _oracle(self) -> Measure:
+        with self._place.timed("oracle"):
+            measure = self._measure(oracle_run(self._parts, self._dataset, self._progress))
+        self._tell(f"The oracle, trained on every train judgment: NDCG@10 {measure.ndcg:.3f} on the test queries.")
+        return measure
+
+    def _switch_back_and_forth(self) -> tuple[Rollback | None, list[str]]:
+        """Roll back, search, promote again: what an operator would do at night, timed until an answer comes."""
+        serving = self._parts.promotion.serving()
+        if serving.previous_version_id is None or serving.live_version_id is None:
+            return None, []
+        switches = [row["sentence"] for row in self._promotions()]
+        began = time.monotonic()
+        back = self._parts.promotion.rollback(actor="rehearsal", reason="to show that it works")
+        (answer,) = self._parts.search.search([SearchRequest(user_query=next(iter(self._dataset.test_queries.values())))])
+        seconds = time.monotonic() - began
+        if answer.version_id != serving.previous_version_id:
+            raise FailStep(f"After the rollback version {answer.version_id} answered, not {serving.previous_version_id}.")
+        again = self._parts.promotion.promote(
+            serving.live_version_id, actor="rehearsal", reason="it was better; the rollback was a trial"
+        )
+        for outcome in (back, again):
+            self._tell(outcome.sentence)
+        return Rollback(seconds, answer.version_id), [*switches, back.sentence, again.sentence]
+
+    def _promotions(self) -> list[Mapping[str, str]]:
+        return [
+            step
+            for cycle in sorted(history.cycles(self._parts.database), key=lambda row: row["cycle_id"])
+            for step in history.steps(self._parts.database, cycle["cycle_id"])
+            if step["step"] == "promote" and step["verdict"] == "done"
+        ]
+
+    def _live(self) -> int:
+        live = self._parts.promotion.serving().live_version_id
+        assert live is not None  # _load has promoted version 1
+        return live

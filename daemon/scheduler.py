@@ -1,0 +1,99 @@
+"""
+When a cycle begins by itself, and what goes on between cycles.
+
+In:  the clock, the cycles so far, the log. Out: cycles begun and run; kept versions that follow the outbox.
+What is due is worked out from the rows of past cycles, so a restart forgets nothing, a run that was missed is made up
+once, and however many reasons there are, one cycle answers them all.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+
+from relevanced.daemon import history
+from relevanced.daemon.clock import Clock
+from relevanced.daemon.config import SchedulePolicy
+from relevanced.daemon.cycle import begin_cycle, last_cycle, open_cycle
+from relevanced.daemon.errors import BadInput, Interrupted, Retry
+from relevanced.daemon.records import Cycle
+from relevanced.daemon.stages import Stages
+
+CHECK_SECONDS: Final = 20  # between two looks at whether a cycle is due
+FOLLOW_SECONDS: Final = 2  # between two looks at the outbox: how old an answer may be
+
+log = structlog.get_logger()
+
+
+def why_due(
+    policy: SchedulePolicy, now: datetime, since: datetime, judged_queries: int, clicked_queries: int
+) -> str | None:
+    """
+    Say why a cycle is due, or None.
+
+    Args:
+        since: when the last cycle began, or when the daemon first looked: cron times after it count.
+        judged_queries, clicked_queries: what the last cycle knew, and what the log holds now.
+    """
+    trigger = CronTrigger.from_crontab(policy.cron, timezone="UTC")
+    fire_time = trigger.get_next_fire_time(None, since)
+    if fire_time is not None and since < fire_time <= now:
+        return "cron"
+    if clicked_queries - judged_queries >= policy.new_queries:
+        return f"{clicked_queries - judged_queries} new queries"
+    return None
+
+
+class Scheduler:
+    """Runs a cycle when one is due, and keeps the versions fresh; `stop` ends both at the next sign of progress."""
+
+    def __init__(
+        self, stages: Stages, policy: SchedulePolicy, clock: Clock, run: Callable[[Cycle], Cycle], stop: threading.Event
+    ) -> None:
+        self._stages, self._policy, self._clock, self._run, self._stop = stages, policy, clock, run, stop
+        self._first_look = clock.now()
+
+    def run(self) -> None:
+        """Until `stop` is set."""
+        jobs = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
+        jobs.add_job(self.check, "interval", seconds=CHECK_SECONDS, next_run_time=datetime.now().astimezone())
+        jobs.add_job(self.follow, "interval", seconds=FOLLOW_SECONDS)
+        jobs.start()
+        self._stop.wait()
+        jobs.shutdown(wait=True)
+
+    def check(self) -> None:
+        """Go on with the cycle that is open, or begin one if it is due."""
+        try:
+            cycle = open_cycle(self._stages.database)
+            if cycle is None:
+                reason = self._why_due()
+                if reason is None:
+                    return
+                cycle = begin_cycle(self._stages.database, reason)
+            self._run(cycle)
+        except Interrupted:
+            log.info("cycle interrupted; the next start goes on with it")
+        except (BadInput, Retry) as error:  # another process runs the cycle, or Postgres is away: look again later
+            log.warning("cycle waits", reason=str(error))
+
+    def follow(self) -> None:
+        """Bring every version that is kept up to date with the documents."""
+        try:
+            for version in history.kept_versions(self._stages.database):
+                self._stages.index.catch_up(version.version_id, self._stages.models.open(version.directory))
+        except Retry as error:
+            log.warning("index waits", reason=str(error))
+
+    def _why_due(self) -> str | None:
+        if self._stages.promotion.serving().live_version_id is None:
+            return None
+        last = last_cycle(self._stages.database)
+        since, judged = (last.started_at, last.judged_queries or 0) if last else (self._first_look, 0)
+        snapshot = self._stages.log_store.snapshot()
+        clicked = self._stages.log_store.read("clicked_queries", snapshot)["clicked_queries"][0].as_py()
+        return why_due(self._policy, self._clock.now(), since, judged, clicked)

@@ -1,0 +1,41 @@
+"""What the steps of a cycle work with, built once by wiring: the stores, and the policy of each decision."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from relevanced.daemon.database import Database
+from relevanced.daemon.gate import GatePolicy
+from relevanced.daemon.holdout import HoldoutPolicy
+from relevanced.daemon.index import Index
+from relevanced.daemon.judgments import ClickModelPolicy
+from relevanced.daemon.log_store import LogStore
+from relevanced.daemon.model_store import ModelStore
+from relevanced.daemon.promotion import Promotion
+from relevanced.daemon.records import Cycle
+from relevanced.daemon.training import TrainingPolicy
+from relevanced.daemon.triplets import TripletPolicy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stages:
+    """The parts and policies of a cycle; `directory` is where its Parquet files lie."""
+
+    database: Database
+    log_store: LogStore
+    models: ModelStore
+    index: Index
+    promotion: Promotion
+    directory: Path
+    click_model: ClickModelPolicy
+    holdout: HoldoutPolicy
+    triplets: TripletPolicy
+    training: TrainingPolicy
+    gate: GatePolicy
+    min_triplets: int
+    gate_documents: int
+
+    def files(self, cycle: Cycle) -> Path:
+        """The directory of one cycle: judgments.parquet, triplets.parquet, training/."""
+        directory = self.directory / str(cycle.cycle_id)
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory

@@ -1,0 +1,79 @@
+"""
+What is going on, gathered from the rows: for `relevanced status` and, later, the dashboard.
+
+In:  Postgres and the log store. Out: one mapping, ready for JSON, and its sentences.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from relevanced.daemon import history
+from relevanced.daemon.cycle import last_cycle, open_cycle
+from relevanced.daemon.database import Database
+from relevanced.daemon.log_store import LogStore
+from relevanced.daemon.promotion import Promotion
+from relevanced.daemon.records import Serving, Version
+
+
+def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
+    """What is live and why, the cycle that runs, the last that ended, and what the log holds."""
+    serving = Promotion(database).serving()
+    changes = history.serving_history(database)
+    running, last = open_cycle(database), last_cycle(database)
+    steps = history.steps(database, running.cycle_id) if running else []
+    return {
+        "live_version": serving.live_version_id,
+        "previous_version": serving.previous_version_id,
+        "last_change": changes[0] if changes else None,
+        "running_cycle": {"cycle_id": running.cycle_id, "step": running.step, "steps": steps} if running else None,
+        "last_cycle": {"cycle_id": last.cycle_id, "ended_at": last.ended_at, "sentence": last.sentence} if last else None,
+        "log": log_store.read("log_counts", log_store.snapshot()).to_pylist()[0],
+    }
+
+
+def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
+    """The same in words."""
+    change = status["last_change"]
+    if change is None:
+        yield "No version is live yet; `relevanced documents load FILE` makes the first."
+    else:
+        yield (
+            f"Version {status['live_version']} is live since {change['changed_at']:%Y-%m-%d %H:%M},"
+            f" by {change['verb']} of {change['actor']}: {change['reason']}"
+        )
+    if status["previous_version"] is not None:
+        yield f"`relevanced rollback` returns to version {status['previous_version']}."
+    if running := status["running_cycle"]:
+        yield f"Cycle {running['cycle_id']} is at the step {running['step']}{_how_far(running['steps'])}."
+    if last := status["last_cycle"]:
+        yield f"Cycle {last['cycle_id']} ended {last['ended_at']:%Y-%m-%d %H:%M}: {last['sentence']}"
+    log = status["log"]
+    yield (
+        f"The log holds {log['queries']:,} queries, {log['clicks']:,} clicks"
+        f" and {log['dead_letters']:,} dead letters."
+    )
+
+
+def _how_far(steps: list[Mapping[str, Any]]) -> str:
+    progress = next((step["progress"] for step in steps if step["verdict"] is None and step["progress"]), None)
+    return f": {progress['label']}, {progress['done']:,} of {progress['total']:,}" if progress else ""
+
+
+def versions_table(versions: Sequence[Version], serving: Serving) -> Table:
+    """The versions as a table, the youngest first."""
+    table = Table("version", "", "state", "made", "from", "NDCG@10", "triplets")
+    roles = {serving.live_version_id: "live", serving.previous_version_id: "previous"}
+    for version in sorted(versions, key=lambda version: -version.version_id):
+        metrics = version.manifest.get("metrics", {})
+        table.add_row(
+            str(version.version_id),
+            roles.get(version.version_id, ""),
+            version.state,
+            f"{version.created_at:%Y-%m-%d %H:%M}",
+            str(version.manifest.get("base", "")),
+            f"{metrics['ndcg@10']:.3f}" if metrics else "",
+            f"{sum(version.manifest.get('triplets', {}).values()) or '':}",
+        )
+    return table

@@ -1,0 +1,122 @@
+"""
+The six steps of a cycle, each as one function: which stages it calls and what it leaves.
+
+In:  the cycle's row. Out: an Outcome. Between the steps only rows in Postgres and files in cycles/<id>/ are passed on,
+so each may be killed and begun again: what it has left is either complete or made anew.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from relevanced import sql
+from relevanced.daemon import history
+from relevanced.daemon.contest import contest
+from relevanced.daemon.cycle import StepFunction
+from relevanced.daemon.errors import FailStep
+from relevanced.daemon.mining import mine
+from relevanced.daemon.ports import Progress
+from relevanced.daemon.records import Cycle, Outcome, Step, Version
+from relevanced.daemon.stages import Stages
+from relevanced.daemon.training import TrainingJob, train
+
+
+def steps_of(stages: Stages) -> Mapping[Step, StepFunction]:
+    """The steps by name, ready for cycle.run_cycle."""
+    return {name: partial(work, stages) for name, work in _STEPS.items()}
+
+
+def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
+    """Fine-tune the base model on all history in a child process; the finished directory becomes the candidate's."""
+    version_id = _candidate_id(stages, cycle)
+    base = history.base_version(stages.database)
+    files = stages.files(cycle)
+    job = TrainingJob(
+        base=base.directory,
+        triplets=files / "triplets.parquet",
+        directory=files / "training",
+        output=stages.models.directory(version_id),
+        policy=stages.training,
+    )
+    result = train(job, progress)
+    manifest = {
+        "base": base.version_id,
+        "parent": stages.promotion.serving().live_version_id,
+        "snapshot_id": cycle.snapshot_id,
+        "cycle_id": cycle.cycle_id,
+        "triplets": _triplets_by_source(stages, cycle),
+        "training": result.numbers(),
+    }
+    stages.models.write_manifest(job.output, manifest)
+    encoder = stages.models.open(job.output)
+    history.complete_version(
+        stages.database, version_id, job.output, encoder.fingerprint, encoder.dimension, manifest
+    )
+    sentence = (
+        f"Trained candidate {version_id} from base version {base.version_id}"
+        f" on {result.triplets:,} triplets in {result.seconds:.0f} s."
+    )
+    return Outcome(sentence, result.numbers())
+
+
+def prepare(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
+    """Build the candidate's index beside the live one."""
+    candidate = _candidate(stages, cycle)
+    return stages.index.prepare(candidate.version_id, stages.models.open(candidate.directory), progress)
+
+
+def verify(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
+    """Check the candidate's index against the documents, the model and exact search."""
+    candidate = _candidate(stages, cycle)
+    held_out = pq.read_table(stages.files(cycle) / "holdout.parquet", columns=["user_query"])
+    user_queries = sorted(set(held_out["user_query"].to_pylist()))
+    progress("Verifying the index", 0, 1)
+    return stages.index.verify(candidate.version_id, stages.models.open(candidate.directory), user_queries)
+
+
+def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
+    """Point serving at the candidate; when a killed attempt has done so already, say the same."""
+    candidate = _candidate(stages, cycle)
+    progress("Promoting", 0, 1)
+    return stages.promotion.promote(candidate.version_id, actor=f"cycle {cycle.cycle_id}", reason=_reason(stages, cycle))
+
+
+_STEPS: Final[Mapping[Step, Callable[[Stages, Cycle, Progress], Outcome]]] = {
+    "mine": mine,
+    "train": train_candidate,
+    "gate": gate,
+    "index": prepare,
+    "verify": verify,
+    "promote": promote,
+}
+
+
+def _candidate(stages: Stages, cycle: Cycle) -> Version:
+    if cycle.candidate_version_id is None:
+        raise FailStep(f"Cycle {cycle.cycle_id} has no candidate; begin another with `relevanced cycle run`.")
+    return history.version(stages.database, cycle.candidate_version_id)
+
+
+def _candidate_id(stages: Stages, cycle: Cycle) -> int:
+    """The candidate's number: taken and noted in one transaction, so that a killed attempt leaves no orphan."""
+    if cycle.candidate_version_id is not None:
+        return cycle.candidate_version_id
+    with stages.database.connection() as connection:
+        version_id = history.register_version(connection, stages.promotion.serving().live_version_id)
+        connection.execute(
+            sql.postgres["note_candidate"], {"cycle_id": cycle.cycle_id, "version_id": version_id}
+        )
+    return version_id
+
+
+def _reason(stages: Stages, cycle: Cycle) -> str:
+    """The gate's sentence: why the promotion happened."""
+    rows = history.steps(stages.database, cycle.cycle_id)
+    return next((row["sentence"] for row in rows if row["step"] == "gate"), "no gate")
+
+
+def _triplets_by_source(stages: Stages, cycle: Cycle) -> dict[str, int]:
+    sources = pq.read_table(stages.files(cycle) / "triplets.parquet", columns=["source"])["source"]
+    return {row["values"]: row["counts"] for row in sources.value_counts().to_pylist()}

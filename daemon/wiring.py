@@ -1,0 +1,124 @@
+"""
+Where the parts are built, once, and joined: consumers and learning half, stores and policies.
+
+In:  the state directory and the settings. Out: Parts; the cli, the daemon and the rehearsal take from it what they need.
+Each part is made when first asked for, so that `relevanced status` does not wait for torch.
+"""
+
+import threading
+from functools import cached_property
+from pathlib import Path
+
+from relevanced.consumers.kafka import KafkaSink, KafkaSource
+from relevanced.consumers.spool import SpoolSource, SpoolWriter
+from relevanced.daemon.clock import SystemClock
+from relevanced.daemon.config import Settings, load_settings
+from relevanced.daemon.cycle import begin_cycle, run_cycle
+from relevanced.daemon.database import Database
+from relevanced.daemon.errors import Interrupted
+from relevanced.daemon.index import Index
+from relevanced.daemon.log_store import LogStore
+from relevanced.daemon.model_store import ModelStore
+from relevanced.daemon.ports import EventSource, Progress, RecordSink
+from relevanced.daemon.promotion import Promotion
+from relevanced.daemon.records import Cycle, Outcome, Step
+from relevanced.daemon.search import Search
+from relevanced.daemon.stages import Stages
+from relevanced.daemon.steps import steps_of
+
+
+class Parts:
+    """The parts of one daemon: one state directory, one Postgres schema, one embedding model in service."""
+
+    def __init__(self, home: Path, settings: Settings) -> None:
+        self.home, self.settings, self.clock = home, settings, SystemClock()
+        home.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def database(self) -> Database:
+        url = self.settings.database_url
+        return Database.open(url.get_secret_value() if url else None, self.home)
+
+    @cached_property
+    def log_store(self) -> LogStore:
+        return LogStore.open(self.database.url, self.home / "lake")
+
+    @cached_property
+    def models(self) -> ModelStore:
+        return ModelStore(self.home / "versions")
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.database, self.settings.index)
+
+    @cached_property
+    def promotion(self) -> Promotion:
+        return Promotion(self.database)
+
+    @cached_property
+    def sink(self) -> RecordSink:
+        """Where our own UBI records go: the broker when there is one, else the spool."""
+        kafka = self.settings.kafka
+        if kafka.bootstrap_servers:
+            return KafkaSink(kafka.bootstrap_servers, query_topic=kafka.query_topic, event_topic=kafka.event_topic)
+        return SpoolWriter(self.home / "spool")
+
+    def sources(self) -> list[EventSource]:
+        """A new source of each kind that is set up; the caller closes them."""
+        kafka = self.settings.kafka
+        found: list[EventSource] = [SpoolSource(self.home / "spool")]
+        if kafka.bootstrap_servers:
+            topics = [kafka.query_topic, kafka.event_topic]
+            found.append(KafkaSource(kafka.bootstrap_servers, topics, kafka.group))
+        return found
+
+    @cached_property
+    def search(self) -> Search:
+        return Search(
+            database=self.database,
+            index=self.index,
+            models=self.models,
+            promotion=self.promotion,
+            sink=self.sink,
+            exploration=self.settings.exploration,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def stages(self) -> Stages:
+        return Stages(
+            database=self.database,
+            log_store=self.log_store,
+            models=self.models,
+            index=self.index,
+            promotion=self.promotion,
+            directory=self.home / "cycles",
+            click_model=self.settings.click_model,
+            holdout=self.settings.holdout,
+            triplets=self.settings.triplets,
+            training=self.settings.training,
+            gate=self.settings.gate,
+            min_triplets=self.settings.schedule.min_triplets,
+            gate_documents=self.settings.schedule.gate_documents,
+        )
+
+    def close(self) -> None:
+        """Close what was opened, the readers before what they read from."""
+        for name in ("sink", "log_store", "database"):
+            part = self.__dict__.get(name)
+            if part is not None:
+                part.close()
+
+
+def run_open_cycle(
+    parts: Parts, cycle: Cycle, progress: Progress, tell: Callable[[Step, Outcome, float], None]
+) -> Cycle:
+    """Do what is left of a cycle, with the parts that are built."""
+    return run_cycle(
+        parts.database,
+        cycle,
+        steps_of(parts.stages),
+        max_attempts=parts.settings.schedule.max_attempts,
+        progress=progress,
+        tell=tell,
+    )

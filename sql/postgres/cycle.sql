@@ -1,0 +1,55 @@
+-- begin_cycle --
+-- Begin a cycle. No row comes back while another one is open: cycle_one_at_a_time forbids two.
+INSERT INTO relevanced.cycle (trigger) VALUES (%(trigger)s)
+ON CONFLICT DO NOTHING
+RETURNING cycle_id;
+
+-- open_cycle --
+-- The cycle that has not ended, if there is one.
+SELECT * FROM relevanced.cycle WHERE ended_at IS NULL;
+
+-- cycle --
+-- One cycle.
+SELECT * FROM relevanced.cycle WHERE cycle_id = %(cycle_id)s;
+
+-- last_cycle --
+-- The youngest cycle that has ended.
+SELECT * FROM relevanced.cycle WHERE ended_at IS NOT NULL ORDER BY cycle_id DESC LIMIT 1;
+
+-- begin_step --
+-- Begin a step, or begin it again after its process died; the number of attempts tells which.
+INSERT INTO relevanced.cycle_step (cycle_id, step) VALUES (%(cycle_id)s, %(step)s)
+ON CONFLICT (cycle_id, step) DO UPDATE SET attempts = relevanced.cycle_step.attempts + 1, progress = NULL
+RETURNING attempts;
+
+-- note_progress --
+-- How far the running step is, for who watches from outside.
+UPDATE relevanced.cycle_step SET progress = %(progress)s
+ WHERE cycle_id = %(cycle_id)s AND step = %(step)s AND verdict IS NULL;
+
+-- end_step --
+-- The step's sentence and numbers.
+UPDATE relevanced.cycle_step
+   SET verdict = %(verdict)s, sentence = %(sentence)s, numbers = %(numbers)s, progress = NULL, ended_at = now()
+ WHERE cycle_id = %(cycle_id)s AND step = %(step)s;
+
+-- move_cycle --
+-- On to the next step; the last one ends the cycle.
+UPDATE relevanced.cycle
+   SET step = %(next_step)s, sentence = %(sentence)s,
+       ended_at = CASE WHEN %(next_step)s = 'ended' THEN now() END
+ WHERE cycle_id = %(cycle_id)s AND step = %(step)s;
+
+-- note_snapshot --
+-- The log as of which this cycle mines, however often the step is begun.
+UPDATE relevanced.cycle SET snapshot_id = coalesce(snapshot_id, %(snapshot_id)s) WHERE cycle_id = %(cycle_id)s
+RETURNING snapshot_id;
+
+-- note_judged_queries --
+-- How many clicked queries this cycle knew; the scheduler counts on from here.
+UPDATE relevanced.cycle SET judged_queries = %(judged_queries)s WHERE cycle_id = %(cycle_id)s;
+
+-- note_candidate --
+-- The version that this cycle trains; a step begun again goes on with the same.
+UPDATE relevanced.cycle SET candidate_version_id = %(version_id)s
+ WHERE cycle_id = %(cycle_id)s AND candidate_version_id IS NULL;
