@@ -1,0 +1,164 @@
+"""
+The report of a rehearsal.
+
+In:  what was measured of the base model (zero-shot), of the version of each cycle and of the oracle, all on the test
+     queries; and the runs of the first and the live version, from which examples are picked.
+Out: a value, shown to people by page.py, and its JSON.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from relevanced.daemon.errors import BadInput
+from relevanced.daemon.records import Verdict
+from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+
+TOP: Final = 3  # documents of an example
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Mean NDCG@10 over the test queries, with the ends of its confidence interval."""
+
+    ndcg: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures under the names of the report."""
+        return {"ndcg@10": self.ndcg, "ci": [self.low, self.high]}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CycleReport:
+    """What one cycle came to; version and measure are None when it ended before there was a candidate."""
+
+    version: int | None
+    verdict: Verdict
+    triplets: int
+    pair_precision: float | None  # share of the mined (query, positive) pairs that the train qrels confirm
+    measure: Measure | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The cycle as an element of the report's `cycles`."""
+        figures = self.measure.to_json() if self.measure else {"ndcg@10": None, "ci": None}
+        return {
+            "version": self.version,
+            "verdict": self.verdict,
+            "triplets": self.triplets,
+            "pair_precision": self.pair_precision,
+            **figures,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """How long it took until the version before served again, and which that was."""
+
+    seconds: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A test query and the titles of its first documents, each with whether it is relevant."""
+
+    user_query: str
+    before: Sequence[tuple[str, bool]]
+    after: Sequence[tuple[str, bool]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A whole rehearsal. Version 1 is the base model, so its measure is zero_shot."""
+
+    name: str
+    documents: int
+    train_queries: int
+    test_queries: int
+    zero_shot: Measure
+    cycles: Sequence[CycleReport]
+    oracle: Measure | None
+    live_version: int
+    seconds: Mapping[str, float]  # by step
+    rollback: Rollback | None
+    examples: Sequence[Example]
+    switches: Sequence[str]  # the sentences of promotions and rollbacks, in order
+
+    @property
+    def live(self) -> Measure:
+        """The measure of the version that serves at the end."""
+        measures = {cycle.version: cycle.measure for cycle in self.cycles}
+        return measures.get(self.live_version) or self.zero_shot
+
+    @property
+    def recovered(self) -> float | None:
+        """Share of the oracle's gain that the live version has; None without an oracle that gains anything."""
+        if self.oracle is None or self.oracle.ndcg <= self.zero_shot.ndcg:
+            return None
+        return (self.live.ndcg - self.zero_shot.ndcg) / (self.oracle.ndcg - self.zero_shot.ndcg)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for machines; what could not be measured is null."""
+        return {
+            "zero_shot": self.zero_shot.to_json(),
+            "oracle": self.oracle.to_json() if self.oracle else None,
+            "cycles": [cycle.to_json() for cycle in self.cycles],
+            "live_version": self.live_version,
+            "recovered": self.recovered,
+            "seconds": dict(self.seconds),
+            "rollback": (
+                {"seconds": self.rollback.seconds, "version": self.rollback.version} if self.rollback else None
+            ),
+        }
+
+
+def pick_examples(
+    dataset: Dataset,
+    before: Mapping[str, Mapping[str, float]],
+    after: Mapping[str, Mapping[str, float]],
+    count: int = 3,
+) -> list[Example]:
+    """
+    Pick the test queries, shortest first, that have a relevant document among the top 3 of `after` only.
+
+    Args:
+        before: run (query id -> document id -> score) of the first version on the test queries.
+        after: run of the live version on the same queries.
+    Returns: at most `count` examples; fewer when fewer queries gained so much.
+    """
+    titles = {document.document_id: document.title or document.text for document in dataset.documents}
+    examples = []
+    for query_id, text in sorted(dataset.test_queries.items(), key=lambda query: (len(query[1]), query)):
+        relevant = relevant_documents(dataset.test_qrels[query_id])
+        first, last = _top(before.get(query_id, {})), _top(after.get(query_id, {}))
+        if relevant.isdisjoint(first) and not relevant.isdisjoint(last):
+            old, new = ([(titles[name], name in relevant) for name in names] for names in (first, last))
+            examples.append(Example(text, old, new))
+        if len(examples) == count:
+            break
+    return examples
+
+
+def _top(run: Mapping[str, float]) -> list[str]:
+    return sorted(run, key=lambda document_id: (-run[document_id], document_id))[:TOP]
+
+
+def write_report(path: Path, report: Report) -> None:
+    """
+    Write the JSON, whole or not at all.
+
+    Raises: BadInput when the file cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise BadInput(
+            f"{path} cannot be written: {error.strerror}; give --report a file in a folder with room."
+        ) from None

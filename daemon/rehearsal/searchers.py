@@ -1,0 +1,150 @@
+"""
+Simulated searchers, who know what is relevant and never say it.
+
+In:  the train queries and qrels of a data set, and the answers of the real search path.
+Out: sessions (who types what, and when), and for each answer UBI click records; both go where real ones would.
+
+The click model is position-based: a searcher gives up before looking at anything, or examines each position by chance
+and there clicks by relevance and noise. The miner knows nothing of it. Test queries are never typed.
+
+Source: Craswell et al., An experimental comparison of click position-bias models, WSDM 2008 (examination hypothesis).
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from annotated_types import Interval
+
+from relevanced.daemon.records import SearchAnswer
+from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+
+Bias = Literal["lovbench", "inverse", "none"]
+
+# Clicks by position in the term search of a library portal (LOVBench); nobody there looks beyond the page of ten.
+LOVBENCH_CLICKS: Final = (5041, 2338, 1323, 890, 700, 512, 385, 388, 343, 328)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchersPolicy:
+    """How the simulated searchers behave."""
+
+    mean_sessions: Annotated[float, Interval(gt=0)] = 8.0  # for each train query and cycle, as in the pilot
+    zipf_exponent: Annotated[float, Interval(ge=0)] = 1.0  # of traffic over the train queries; 1: as in web search
+    even_share: Annotated[float, Interval(ge=0, le=1)] = 0.1  # of traffic, spread evenly, so that the tail is typed too
+    sessions_per_client: Annotated[float, Interval(ge=1)] = 3.0  # for each cycle, mean; clients return in later cycles
+    typing_variation: Annotated[float, Interval(ge=0, le=1)] = 0.2  # share of sessions in other case or punctuation
+    bias: Bias = "lovbench"  # examination by position
+    noise: Annotated[float, Interval(ge=0, le=0.5)] = 0.1  # P(wrong click or wrong skip | examined); .5 says nothing
+    abandonment: Annotated[float, Interval(ge=0, lt=1)] = 0.1  # share of sessions that look at no document
+    days_per_cycle: Annotated[float, Interval(gt=0)] = 7.0  # of simulated time
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One searcher's one search: the words as typed, and the data set's id of the query meant, which stays here."""
+
+    dataset_query_id: str
+    user_query: str
+    client_id: str
+    session_id: str
+    timestamp: datetime
+
+
+class Searchers:
+    """The searchers of one rehearsal. The same seed gives the same sessions and, to the same answer, the same clicks."""
+
+    def __init__(self, dataset: Dataset, policy: SearchersPolicy, *, seed: int, start: datetime) -> None:
+        self._policy = policy
+        self._seed = seed
+        self._start = start
+        self._queries = dataset.train_queries
+        self._query_ids = sorted(dataset.train_queries)
+        self._relevant = {query_id: relevant_documents(row) for query_id, row in dataset.train_qrels.items()}
+        self._expected = self._expected_sessions()
+
+    def sessions(self, cycle: int) -> Iterator[Session]:
+        """The sessions of one cycle (from 0) in the order of time; a Poisson number for each query."""
+        rng = np.random.default_rng([self._seed, cycle])
+        typed = rng.permutation(np.repeat(np.arange(len(self._query_ids)), rng.poisson(self._expected)))
+        clients = rng.integers(self._clients(), size=len(typed))
+        days = self._policy.days_per_cycle * (cycle + np.sort(rng.random(len(typed))))
+        for number, (query, client, day) in enumerate(zip(typed, clients, days, strict=True)):
+            query_id = self._query_ids[query]
+            yield Session(
+                dataset_query_id=query_id,
+                user_query=self._as_typed(self._queries[query_id], rng),
+                client_id=f"searcher-{client}",
+                session_id=f"session-{cycle}-{number}",
+                timestamp=self._start + timedelta(days=float(day)),
+            )
+
+    def click(self, session: Session, answer: SearchAnswer) -> list[dict[str, Any]]:
+        """
+        Look at an answer and return the clicks as UBI event records, in the order of the page.
+
+        P(click) = examination(position) x (1 - noise, when the document is relevant, else noise), unless the session
+        is one that gives up at once.
+        """
+        # By session, so that a rehearsal that goes on after a stop meets the same searchers.
+        rng = np.random.default_rng([self._seed, zlib.crc32(session.session_id.encode())])
+        if rng.random() < self._policy.abandonment:
+            return []
+        clicks = []
+        seconds = 0.0
+        for hit in answer.hits:
+            seconds += rng.uniform(1, 4)  # to read one entry of the page
+            relevant = hit.document_id in self._relevant[session.dataset_query_id]
+            attraction = 1 - self._policy.noise if relevant else self._policy.noise
+            if rng.random() < examination(hit.position, self._policy.bias) * attraction:
+                # Dwell times of good and bad documents overlap widely, as real ones do: medians of 40 and 15 s.
+                dwell = float(rng.lognormal(np.log(40 if relevant else 15), 1.0))
+                clicks.append(
+                    {
+                        "action_name": "click",
+                        "query_id": answer.query_id,
+                        "client_id": session.client_id,
+                        "session_id": session.session_id,
+                        "timestamp": (session.timestamp + timedelta(seconds=seconds)).isoformat(),
+                        "event_attributes": {
+                            "object": {"object_id": hit.document_id},
+                            "position": {"ordinal": hit.position},
+                            "dwell_seconds": round(dwell, 1),
+                        },
+                    }
+                )
+                seconds += dwell
+        return clicks
+
+    def _expected_sessions(self) -> npt.NDArray[np.float64]:
+        """Sessions of a cycle for each query; which queries are popular stays the same in all cycles."""
+        ranks = np.random.default_rng(self._seed).permutation(len(self._query_ids)) + 1.0
+        share = ranks**-self._policy.zipf_exponent
+        share = (1 - self._policy.even_share) * share / share.mean() + self._policy.even_share
+        expected: npt.NDArray[np.float64] = self._policy.mean_sessions * share
+        return expected
+
+    def _clients(self) -> int:
+        return max(1, round(float(self._expected.sum()) / self._policy.sessions_per_client))
+
+    def _as_typed(self, text: str, rng: np.random.Generator) -> str:
+        """The text, in a share of the sessions with other case, another blank or a mark at its end."""
+        if rng.random() >= self._policy.typing_variation:
+            return text
+        variations = (text.upper(), text.lower(), text.capitalize(), text.replace(" ", "  "), f" {text} ", f"{text}?")
+        return variations[rng.integers(len(variations))]
+
+
+def examination(position: int, bias: Bias) -> float:
+    """Probability that a searcher looks at a position (from 1)."""
+    match bias:
+        case "lovbench":
+            return LOVBENCH_CLICKS[position - 1] / LOVBENCH_CLICKS[0] if position <= len(LOVBENCH_CLICKS) else 0.0
+        case "inverse":
+            return 1 / position
+        case "none":
+            return 1.0
