@@ -1,0 +1,182 @@
+"""
+The log store: every event that came in, in DuckLake.
+
+In:  rows and offsets from the consumers' loop. Out: tables as of a snapshot, read by the cycle's mine step.
+
+DuckDB is the engine, Parquet under the state directory the data, and the catalog lies in Postgres. Any number of
+processes may write; two whose transactions overlap give way to one another by Retry.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import psycopg
+import pyarrow as pa
+from duckdb_extensions import import_extension
+from psycopg.conninfo import conninfo_to_dict
+from relevanced import sql
+from relevanced.daemon.errors import BadInput, Retry, StopDaemon
+
+THREADS: Final = 2  # a batch or a mining query fills no more, and serving comes first on a small machine
+MEMORY_LIMIT: Final = "1GB"  # beyond it DuckDB spills to disk
+
+_MOVED: Final = pa.schema({"source": pa.string(), "partition": pa.string(), "next_offset": pa.int64()})
+
+
+class Rows:
+    """The open transaction of one batch; see ports.LogRows."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add rows to one of the tables of sql/duckdb/schema.sql."""
+        self._execute({"rows": rows}, f"append_{table}")
+
+    def advance(self, source: str, next_offsets: Mapping[str, int]) -> None:
+        """Say where these partitions of the source go on; the other partitions stay where they are."""
+        moved = [
+            {"source": source, "partition": partition, "next_offset": offset}
+            for partition, offset in next_offsets.items()
+        ]
+        self._execute({"moved": pa.Table.from_pylist(moved, schema=_MOVED)}, "remove_offsets", "insert_offsets")
+
+    def _execute(self, tables: Mapping[str, pa.Table], *names: str) -> None:
+        with _treatments():
+            for name, table in tables.items():
+                self._cursor.register(name, table)
+            for name in names:
+                self._cursor.execute(sql.duckdb[name])
+            for name in tables:
+                self._cursor.unregister(name)
+
+
+class LogStore:
+    """The log as the consumers write it and the cycle reads it; safe to share between threads."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._turn = threading.Lock()  # threads of one process wait for one another rather than conflict
+
+    @classmethod
+    def open(cls, database_url: str, data_path: Path) -> "LogStore":
+        """
+        Open the log store whose catalog is in this Postgres, and create what is missing.
+
+        Args:
+            database_url: anything that libpq takes.
+            data_path: folder of the Parquet files; the catalog remembers it.
+        Raises: BadInput when Postgres does not answer, or when the catalog belongs to another folder.
+        """
+        data_path.mkdir(parents=True, exist_ok=True)
+        store = cls(duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT}))
+        host = conninfo_to_dict(database_url).get("host", "localhost")
+        try:
+            with psycopg.connect(database_url) as postgres:
+                postgres.execute(sql.postgres["lock_log_store"])  # DuckLake does not stand being created twice at once
+                store._attach(database_url, data_path)
+                store._create_tables()
+        except psycopg.OperationalError:
+            raise BadInput(f"Postgres at {host} does not answer; check that it runs and lets this user in.") from None
+        return store
+
+    def _attach(self, database_url: str, data_path: Path) -> None:
+        """Attach the DuckLake as `lake`. ATTACH takes no parameters, so the texts are quoted here."""
+        for extension in ("ducklake", "postgres_scanner"):
+            import_extension(extension, con=self._connection)
+            self._connection.execute(f"LOAD {extension}")
+        catalog = f"ducklake:postgres:{database_url}".replace("'", "''")
+        folder = str(data_path.resolve()).replace("'", "''")
+        try:
+            self._connection.execute(
+                f"ATTACH '{catalog}' AS lake (DATA_PATH '{folder}', METADATA_SCHEMA 'relevanced_log')"
+            )
+        except duckdb.Error as error:
+            if "does not match existing data path" not in str(error):
+                raise StopDaemon("DuckDB cannot open the log store's catalog in Postgres; see --debug.") from error
+            raise BadInput(
+                f"{str(error).splitlines()[0]} Use the RELEVANCED_HOME that this database began with, or another one."
+            ) from None
+        self._connection.execute("SET python_enable_replacements = false")  # a Python variable is no table
+
+    def _create_tables(self) -> None:
+        with self._cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("USE lake")
+            cursor.execute(sql.script("duckdb", "schema.sql"))
+            if cursor.execute(sql.duckdb["count_turns"]).fetchall() == [(0,)]:
+                cursor.execute(sql.duckdb["end_turn"])
+            cursor.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Rows]:
+        """
+        Write rows and offsets that become visible together; an exception leaves nothing behind.
+
+        Raises: Retry when another process wrote meanwhile, or when the store cannot be reached now.
+        """
+        with self._turn, self._cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute(sql.duckdb["begin_turn"])
+            yield Rows(cursor)
+            cursor.execute(sql.duckdb["end_turn"])
+            cursor.execute("COMMIT")
+
+    def offsets(self, source: str) -> dict[str, int]:
+        """Where each partition of the source goes on, as of now."""
+        with self._cursor() as cursor:
+            return dict(cursor.execute(sql.duckdb["offsets"], {"source": source}).fetchall())
+
+    def snapshot(self) -> int:
+        """Name the log as of now; reading it again as of this number finds the same rows for ever."""
+        with self._cursor() as cursor:
+            ((snapshot_id,),) = cursor.execute(sql.duckdb["snapshot"]).fetchall()
+            return int(snapshot_id)
+
+    def read(
+        self, statement_name: str, snapshot_id: int, tables: Mapping[str, pa.Table] | None = None, **parameters: Any
+    ) -> pa.Table:
+        """
+        Run a statement of sql/duckdb over the log as of a snapshot.
+
+        Args:
+            tables: given to the statement under their names, beside the log's own.
+            parameters: for the statement's $names.
+        """
+        with self._cursor() as cursor:
+            cursor.execute("SET VARIABLE snapshot_id = $snapshot_id", {"snapshot_id": snapshot_id})
+            cursor.execute(sql.duckdb["view_snapshot"])
+            for name, table in (tables or {}).items():
+                cursor.register(name, table)
+            return cursor.execute(sql.duckdb[statement_name], parameters).to_arrow_table()
+
+    def close(self) -> None:
+        """Let go of Postgres; what was committed stays."""
+        self._connection.close()
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own to the same DuckDB; closing it rolls back what it did not commit."""
+        with _treatments():
+            cursor = self._connection.cursor()
+            try:
+                yield cursor
+            finally:
+                cursor.close()
+
+
+@contextmanager
+def _treatments() -> Iterator[None]:
+    """Say what is done about an error of DuckDB. Its words hold the password of Postgres, so few are passed on."""
+    try:
+        yield
+    except duckdb.TransactionException as error:
+        raise Retry("Another process wrote to the log store at the same moment.") from error
+    except duckdb.IOException as error:
+        raise Retry("The log store does not answer: Postgres is away, or the disk is full.") from error
+    except duckdb.Error as error:
+        raise StopDaemon(f"The log store refuses a statement ({type(error).__name__}); see --debug.") from error
