@@ -127,8 +127,8 @@ def _require_pgvector(connection: psycopg.Connection[DictRow], address: str) -> 
         raise BadInput(
             f"The user of Postgres at {address} may not add pgvector; let its owner run CREATE EXTENSION vector."
         ) from error
-    row = connection.execute(sql.postgres["extension_version"]).fetchone()
-    found = str(row["extversion"]) if row else "none"
+    (row,) = connection.execute(sql.postgres["extension_version"])
+    found = str(row["extversion"])
     if tuple(int(part) for part in found.split(".") if part.isdigit()) < OLDEST_PGVECTOR:
         raise BadInput(
             f"Postgres at {address} has pgvector {found}, and {wanted} is the oldest without bugs that damage indexes; "

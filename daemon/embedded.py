@@ -11,7 +11,7 @@ import subprocess
 import warnings
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from psycopg.conninfo import make_conninfo
 
 from relevanced.daemon.errors import BadInput

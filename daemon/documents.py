@@ -1,0 +1,59 @@
+"""
+The documents' table.
+
+In:  documents, read by consumers.documents. Out: rows of relevanced.document, and through its trigger one row in the
+outbox for each change, which index follows. index, training and gate read the texts.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from relevanced import sql
+from relevanced.daemon.database import Database
+from relevanced.daemon.ports import Progress
+from relevanced.daemon.records import Document, Outcome
+
+_ROWS_BETWEEN_SIGNS = 1000  # of progress
+
+
+def document_text(title: str, text: str) -> str:
+    """What a model reads of a document: the title as a first sentence, then the text; either alone if it is all."""
+    title, text = title.strip(), text.strip()
+    if not title or not text:
+        return title or text
+    return f"{title} {text}" if title[-1] in ".!?:" else f"{title}. {text}"
+
+
+def load_documents(database: Database, documents: Iterable[Document], progress: Progress) -> Outcome:
+    """
+    Add and update documents, all of them or, when reading them fails on the way, none.
+
+    Raises: whatever reading the documents raises, such as BadInput for a broken line.
+    """
+    count = 0
+    with database.connection() as connection:
+        connection.execute(sql.postgres["create_loaded"])
+        with connection.cursor().copy(sql.postgres["copy_loaded"]) as copy:
+            copy.set_types(["text", "text", "text"])
+            for count, document in enumerate(documents, start=1):
+                copy.write_row((document.document_id, document.title, document.text))
+                if count % _ROWS_BETWEEN_SIGNS == 0:
+                    progress("Reading documents", count, count)
+        (merged,) = connection.execute(sql.postgres["merge_loaded"])
+        connection.execute(sql.postgres["analyze_documents"])
+    progress("Reading documents", count, count)
+    numbers = {"documents": count, **merged}
+    sentence = f"Loaded {count:,} documents: {merged['added']:,} new, {merged['changed']:,} changed."
+    return Outcome(sentence, numbers)
+
+
+def document_ids(database: Database) -> list[str]:
+    """Every document, in the order of the key."""
+    with database.connection() as connection:
+        return [row["document_id"] for row in connection.execute(sql.postgres["document_ids"])]
+
+
+def document_texts(database: Database, document_ids: Sequence[str]) -> dict[str, str]:
+    """What a model reads of these documents; one that was deleted is left out."""
+    with database.connection() as connection:
+        rows = connection.execute(sql.postgres["documents"], {"document_ids": list(document_ids)})
+        return {row["document_id"]: document_text(row["title"], row["text"]) for row in rows}

@@ -1,0 +1,120 @@
+"""
+Versions and what became of them: everything the command line and the pages show is read here.
+
+In:  rows of version, serving_history, cycle and cycle_step. Out: versions as records, the rest as rows.
+The writers of a version's row are here too, so that one file knows its columns.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from relevanced import sql
+from relevanced.daemon.database import Database
+from relevanced.daemon.errors import BadInput
+from relevanced.daemon.records import Version, VersionState
+
+
+def versions(database: Database) -> list[Version]:
+    """Every version, the oldest first; one whose model is still being made has no directory, and no dimension."""
+    return [_version(row) for row in _rows(database, "versions")]
+
+
+def version(database: Database, version_id: int) -> Version:
+    """
+    One version that has a model.
+
+    Raises: BadInput when there is none of that number, or its model is not complete.
+    """
+    known = {version.version_id: version for version in versions(database)}
+    found = known.get(version_id)
+    if found is None:
+        numbers = ", ".join(map(str, known)) or "none yet"
+        raise BadInput(f"There is no version {version_id}; there are: {numbers}. `relevanced versions` tells more.")
+    if found.directory is None:
+        raise BadInput(f"Version {version_id} has no model yet; the cycle that trains it goes on by itself.")
+    return found
+
+
+def base_version(database: Database) -> Version:
+    """
+    The first version: the base model as it was, before any click.
+
+    Raises: BadInput before the first documents were loaded.
+    """
+    known = versions(database)
+    if not known:
+        raise BadInput("There is no version yet; `relevanced documents load FILE` makes the first.")
+    return version(database, known[0].version_id)
+
+
+def kept_versions(database: Database) -> list[Version]:
+    """The versions that have an index which follows the documents."""
+    return [version for version in versions(database) if version.state in ("prepared", "verified")]
+
+
+def serving_history(database: Database) -> list[dict[str, Any]]:
+    """What was live when, who changed it and why, the newest change first."""
+    return _rows(database, "serving_history")
+
+
+def cycles(database: Database) -> list[dict[str, Any]]:
+    """Every cycle, the newest first."""
+    return _rows(database, "cycles")
+
+
+def steps(database: Database, cycle_id: int) -> list[dict[str, Any]]:
+    """The steps of one cycle in the order in which they began."""
+    return _rows(database, "steps", cycle_id=cycle_id)
+
+
+def register_version(connection: psycopg.Connection[DictRow], parent_version_id: int | None) -> int:
+    """Take the next number, in the caller's transaction: a number that nobody noted would be an orphan."""
+    (row,) = connection.execute(sql.postgres["register_version"], {"parent_version_id": parent_version_id})
+    return int(row["version_id"])
+
+
+def complete_version(
+    database: Database,
+    version_id: int,
+    directory: Path,
+    fingerprint: str,
+    dimension: int,
+    manifest: Mapping[str, Any],
+) -> None:
+    """Note that the model's files are complete, and what vector space they make."""
+    values = {
+        "directory": str(directory),
+        "fingerprint": fingerprint,
+        "dimension": dimension,
+        "manifest": Jsonb(dict(manifest)),
+    }
+    _write(database, "complete_version", version_id=version_id, **values)
+
+
+def note_metrics(database: Database, version_id: int, metrics: Mapping[str, Any]) -> None:
+    """Add what the gate measured to the version's manifest."""
+    _write(database, "note_metrics", version_id=version_id, metrics=Jsonb(dict(metrics)))
+
+
+def set_state(database: Database, version_id: int, state: VersionState) -> None:
+    """Note how far a version has come; the live one is never set to rejected."""
+    _write(database, "set_version_state", version_id=version_id, state=state)
+
+
+def _rows(database: Database, statement: str, **parameters: Any) -> list[dict[str, Any]]:
+    with database.connection() as connection:
+        return connection.execute(sql.postgres[statement], parameters).fetchall()
+
+
+def _write(database: Database, statement: str, **parameters: Any) -> None:
+    with database.connection() as connection:
+        connection.execute(sql.postgres[statement], parameters)
+
+
+def _version(row: Mapping[str, Any]) -> Version:
+    return Version(**{**row, "directory": row["directory"] and Path(row["directory"])})

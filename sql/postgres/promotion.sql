@@ -1,0 +1,29 @@
+-- serving --
+-- What answers now, and what rollback returns to.
+SELECT live_version_id, previous_version_id FROM relevanced.serving;
+
+-- promote_version --
+-- Point serving at a verified version. No row comes back when another promotion came first.
+UPDATE relevanced.serving
+   SET previous_version_id = live_version_id, live_version_id = %(version_id)s
+ WHERE live_version_id IS NOT DISTINCT FROM %(expected_live_version_id)s
+   AND live_version_id IS DISTINCT FROM %(version_id)s
+   AND EXISTS (SELECT FROM relevanced.version WHERE version_id = %(version_id)s AND state = 'verified')
+RETURNING live_version_id, previous_version_id;
+
+-- rollback_version --
+-- Swap live and previous. No row comes back when another change came first.
+UPDATE relevanced.serving
+   SET previous_version_id = live_version_id, live_version_id = previous_version_id
+ WHERE live_version_id = %(expected_live_version_id)s
+   AND EXISTS (SELECT FROM relevanced.version WHERE version_id = previous_version_id AND state = 'verified')
+RETURNING live_version_id, previous_version_id;
+
+-- note_serving_change --
+-- Who changed what is live, and why.
+INSERT INTO relevanced.serving_history (verb, live_version_id, previous_version_id, actor, reason)
+VALUES (%(verb)s, %(live_version_id)s, %(previous_version_id)s, %(actor)s, %(reason)s);
+
+-- tell_serving_change --
+-- Wake whoever listens; those that miss it see the pointer at their next request.
+SELECT pg_notify('relevanced_serving', %(live_version_id)s::text);

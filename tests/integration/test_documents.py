@@ -1,0 +1,73 @@
+"""The documents' table and its outbox."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from relevanced.daemon.database import Database
+from relevanced.daemon.documents import document_ids, document_texts, load_documents
+from relevanced.daemon.errors import BadInput
+from relevanced.daemon.ports import silent
+from relevanced.daemon.records import Document
+
+FEVER, COUGH = Document("fever", "Fever", "A raised temperature."), Document("cough", "Cough", "")
+
+
+def changes(database: Database) -> list[str]:
+    with database.connection() as connection:
+        rows = connection.execute("SELECT document_id FROM relevanced.outbox ORDER BY transaction_id, position")
+        return [row["document_id"] for row in rows]
+
+
+def test_documents_are_added_changed_and_left_alone(database: Database) -> None:
+    first = load_documents(database, [FEVER, COUGH], silent)
+    assert first.sentence == "Loaded 2 documents: 2 new, 0 changed."
+    second = load_documents(database, [FEVER, Document("cough", "Cough", "Of the chest.")], silent)
+    assert second.numbers == {"documents": 2, "added": 0, "changed": 1}
+    assert document_ids(database) == ["cough", "fever"]
+    assert document_texts(database, ["cough", "nothing"]) == {"cough": "Cough. Of the chest."}
+
+
+def test_a_document_that_stays_the_same_leaves_no_row_in_the_outbox(database: Database) -> None:
+    load_documents(database, [FEVER, COUGH], silent)
+    assert changes(database) == ["cough", "fever"]
+    load_documents(database, [FEVER, COUGH], silent)
+    with database.connection() as connection:
+        connection.execute("UPDATE relevanced.document SET title = title, text = text")
+    assert changes(database) == ["cough", "fever"]
+
+
+def test_every_kind_of_change_is_in_the_outbox(database: Database) -> None:
+    load_documents(database, [FEVER, COUGH], silent)
+    for statement in (
+        "UPDATE relevanced.document SET text = 'Dry.' WHERE document_id = 'cough'",
+        "UPDATE relevanced.document SET document_id = 'heat' WHERE document_id = 'fever'",
+        "DELETE FROM relevanced.document WHERE document_id = 'cough'",
+    ):
+        with database.connection() as connection:
+            connection.execute(statement)
+    assert changes(database)[2:] == ["cough", "heat", "fever", "cough"]
+
+
+def test_a_text_that_moves_between_title_and_text_is_a_change(database: Database) -> None:
+    load_documents(database, [Document("d", "ab", "c")], silent)
+    assert load_documents(database, [Document("d", "a", "bc")], silent).numbers["changed"] == 1
+    assert changes(database) == ["d", "d"]
+
+
+def test_a_reading_that_fails_on_the_way_leaves_nothing(database: Database) -> None:
+    def broken() -> Iterator[Document]:
+        yield FEVER
+        raise BadInput("corpus.jsonl, line 2: broken")
+
+    with pytest.raises(BadInput, match="line 2"):
+        load_documents(database, broken(), silent)
+    assert document_ids(database) == []
+    assert changes(database) == []
+
+
+def test_progress_tells_how_many_were_read(database: Database) -> None:
+    told: list[int] = []
+    documents = (Document(str(number), "", "x") for number in range(1500))
+    load_documents(database, documents, lambda label, done, total: told.append(done))
+    assert told == [1000, 1500]
