@@ -13,24 +13,8 @@ _APOSTROPHES: Final = re.compile(r"['’‘ʼ`]")
 _FUNCTION_WORDS: Final = frozenset(
     "a an and are at by can do does for from how i in is it my of on or the to what when where which why with".split()  # noqa: SIM905
 )
-_ENDINGS: Final = (
-    "ations",
-    "ation",
-    "ingly",
-    "ings",
-    "ing",
-    "edly",
-    "ied",
-    "ies",
-    "ed",
-    "es",
-    "er",
-    "ly",
-    "s",
-    "y",
-    "e",
-)
-_SHORTEST_STEM: Final = 3  # letters; "bus" and "bed" stay whole
+_ENDING: Final = re.compile(r"(?<=\w{3})(ations?|ing(s|ly)?|ed(ly)?|ie[ds]|es|er|ly|[sye])$")  # "bus", "bed" stay whole
+_DOUBLED: Final = re.compile(r"(?<=\w{2})(\w)\1$")
 
 
 def query_key(user_query: str) -> str:
@@ -73,8 +57,6 @@ def _gap(letter: str) -> str:
 @lru_cache(maxsize=65536)
 def _stem(word: str) -> str:
     bare = "".join(letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
-    while ending := next(
-        (end for end in _ENDINGS if bare.endswith(end) and len(bare) - len(end) >= _SHORTEST_STEM), ""
-    ):
-        bare = bare.removesuffix(ending)
-    return bare[:-1] if len(bare) > _SHORTEST_STEM and bare[-1] == bare[-2] else bare or word
+    while (stem := _DOUBLED.sub(r"\1", _ENDING.sub("", bare))) != bare:
+        bare = stem
+    return bare or word

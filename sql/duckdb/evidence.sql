@@ -1,0 +1,75 @@
+-- What the log knows about queries and documents. The log keeps a producer's retries; they are removed here, on reading.
+-- An actor is a client, else a session, else the one search.
+
+-- typed_queries --
+-- Every text that was typed, and how many actors typed it.
+SELECT user_query, count(DISTINCT coalesce(nullif(client_id, ''), nullif(session_id, ''), query_id)) AS actors
+  FROM query
+ WHERE user_query IS NOT NULL
+ GROUP BY user_query
+ ORDER BY user_query;
+
+-- evidence --
+-- How many actors were shown a document for a query at a position by a version, and how many of them ever clicked it.
+WITH page AS (
+    -- A page may make several requests under one query_id, mostly only one of them with hits. The record with most
+    -- hits stands for all; the fields after `hits` only make the choice the same on every reading.
+    SELECT query_id,
+           coalesce(page_offset, 0) AS page_offset,
+           max({
+               'hits': coalesce(len(hit_ids), 0),
+               'hit_ids': hit_ids,
+               'user_query': user_query,
+               'version': coalesce(version, ''),
+               'actor': coalesce(nullif(client_id, ''), nullif(session_id, ''), query_id)
+           }) AS record
+      FROM query
+     GROUP BY ALL
+), search AS (
+    SELECT query_id, min(page_offset) AS page_offset, max(record) AS record
+      FROM page
+     GROUP BY query_id
+), first_ordinal AS (
+    -- UBI counts positions from 1; some applications count from 0, which only their events together show.
+    SELECT application, min(position) AS ordinal
+      FROM impression
+     GROUP BY application
+), rendered AS (
+    SELECT query_id, document_id, min(position + CASE WHEN ordinal = 0 THEN 1 ELSE 0 END) AS ordinal
+      FROM impression
+      JOIN first_ordinal ON impression.application IS NOT DISTINCT FROM first_ordinal.application
+     WHERE position IS NOT NULL
+     GROUP BY query_id, document_id
+), listed AS (
+    SELECT query_id,
+           unnest(record.hit_ids) AS document_id,
+           page_offset + generate_subscripts(record.hit_ids, 1) AS position
+      FROM page
+      ANTI JOIN rendered USING (query_id)
+), shown AS (
+    SELECT query_id, document_id, min(position) AS position
+      FROM listed
+     GROUP BY query_id, document_id
+     UNION ALL
+    SELECT query_id, document_id, page_offset + ordinal
+      FROM rendered
+      JOIN search USING (query_id)
+), clicked AS (
+    SELECT DISTINCT query_id, document_id, true AS clicked
+      FROM click
+), seen_by AS (
+    -- One row per actor: whoever reloads a page ten times or clicks ten times still counts once.
+    SELECT query_key, document_id, position, record.version AS version, record.actor AS actor,
+           coalesce(bool_or(clicked), false) AS clicked
+      FROM shown
+      JOIN search USING (query_id)
+      JOIN query_keys ON query_keys.user_query = record.user_query
+      LEFT JOIN clicked USING (query_id, document_id)
+     WHERE document_id IS NOT NULL AND position BETWEEN 1 AND 50
+     GROUP BY ALL
+)
+SELECT query_key, document_id, position::INTEGER AS position, version,
+       count(*) AS shown, count(*) FILTER (WHERE clicked) AS clicks
+  FROM seen_by
+ GROUP BY query_key, document_id, position, version
+ ORDER BY query_key, document_id, position, version;

@@ -1,0 +1,164 @@
+from datetime import UTC, datetime
+
+import duckdb
+import pytest
+
+from relevanced import sql
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Table:
+    """The log store's tables in a plain DuckDB; rows are written as a consumer would, repeats and all."""
+
+    def __init__(self) -> None:
+        self.connection = duckdb.connect()
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute(sql.script("duckdb", "schema.sql"))
+
+    def query(self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1"):
+        self.connection.execute(
+            "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL)",
+            [query_id, text, client, session, WHEN, hits, offset, version],
+        )
+
+    def impression(self, query_id, document_id, position, application="shop"):
+        self.connection.execute(
+            "INSERT INTO impression VALUES (?, ?, ?, NULL, NULL, ?, ?)",
+            [query_id, document_id, position, application, WHEN],
+        )
+
+    def click(self, query_id, document_id, position=None):
+        self.connection.execute(
+            "INSERT INTO click VALUES (?, ?, ?, NULL, NULL, 'shop', ?, NULL)", [query_id, document_id, position, WHEN]
+        )
+
+    def evidence(self, keys=None):
+        """(document, position, shown, clicks) of each row, with query_key and version when there are several."""
+        self.connection.execute("CREATE OR REPLACE TABLE query_keys (user_query VARCHAR, query_key VARCHAR)")
+        for text, key in (keys or {"fever": "fever"}).items():
+            self.connection.execute("INSERT INTO query_keys VALUES (?, ?)", [text, key])
+        rows = self.connection.execute(sql.duckdb["evidence"]).to_arrow_table()
+        assert [str(kind) for kind in rows.schema.types] == ["string", "string", "int32", "string", "int64", "int64"]
+        self.keys = list(zip(rows["query_key"].to_pylist(), rows["version"].to_pylist(), strict=True))
+        return [(row["document_id"], row["position"], row["shown"], row["clicks"]) for row in rows.to_pylist()]
+
+
+@pytest.fixture
+def log():
+    return Table()
+
+
+def test_documents_are_shown_at_their_place_in_the_list_and_clicked_where_they_were_shown(log):
+    log.query("a", ["d1", "d2"])
+    log.click("a", "d2", position=7)  # what the click says of its position does not count
+    assert log.evidence() == [("d1", 1, 1, 0), ("d2", 2, 1, 1)]
+
+
+def test_a_producers_retry_counts_once(log):
+    for _ in range(3):
+        log.query("a", ["d1"])
+        log.click("a", "d1")
+    assert log.evidence() == [("d1", 1, 1, 1)]
+
+
+def test_of_several_records_of_a_query_the_one_with_most_hits_stands(log):
+    log.query("a", [], text="fev")
+    log.query("a", ["d1", "d2"])
+    log.query("a", None)
+    log.query("a", ["d9"], text="fe")
+    assert log.evidence({"fever": "fever", "fe": "fe", "fev": "fev"}) == [("d1", 1, 1, 0), ("d2", 2, 1, 0)]
+
+
+def test_impressions_replace_the_hit_list(log):
+    log.query("a", ["d1", "d2", "d3"])
+    log.impression("a", "d2", 1)
+    log.impression("a", "d2", 1)
+    log.impression("a", "d4", 2)
+    log.click("a", "d1")  # listed, yet never rendered
+    log.query("b", ["d1"], client="c2")
+    assert log.evidence() == [("d1", 1, 1, 0), ("d2", 1, 1, 0), ("d4", 2, 1, 0)]
+
+
+def test_impressions_without_a_position_leave_the_hit_list_in_place(log):
+    log.query("a", ["d1"])
+    log.impression("a", "d1", None)
+    assert log.evidence() == [("d1", 1, 1, 0)]
+
+
+def test_an_application_that_counts_from_0_is_understood(log):
+    log.query("a", [])
+    log.query("b", [], client="c2")
+    log.impression("a", "d1", 0, application="from 0")
+    log.impression("a", "d2", 1, application="from 0")
+    log.impression("b", "d1", 1)
+    log.impression("b", "d2", 2)
+    assert log.evidence() == [("d1", 1, 2, 0), ("d2", 2, 2, 0)]
+
+
+def test_a_further_page_goes_on_from_its_offset(log):
+    log.query("a", ["d1", "d2"])
+    log.query("a", ["d3"], offset=2)  # the same search, scrolled on
+    log.query("b", ["d3"], offset=10, client="c2")
+    assert log.evidence() == [("d1", 1, 1, 0), ("d2", 2, 1, 0), ("d3", 3, 1, 0), ("d3", 11, 1, 0)]
+
+
+def test_a_click_on_what_was_never_shown_or_for_an_unknown_query_is_left_out(log):
+    log.query("a", ["d1"])
+    log.click("a", "d9")
+    log.click("lost", "d1")
+    assert log.evidence() == [("d1", 1, 1, 0)]
+
+
+def test_an_actor_counts_once_and_has_clicked_if_it_ever_did(log):
+    for query_id in ("a", "b", "c"):
+        log.query(query_id, ["d1"], client="c1")
+    log.click("b", "d1")
+    assert log.evidence() == [("d1", 1, 1, 1)]
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_who_has_no_client_id_is_a_session_and_else_a_search(log, missing):
+    log.query("a", ["d1"], client=missing, session="s1")
+    log.query("b", ["d1"], client=missing, session="s1")
+    log.query("c", ["d1"], client=missing, session=missing)
+    log.query("d", ["d1"], client=missing, session=missing)
+    assert log.evidence() == [("d1", 1, 3, 0)]
+    assert log.connection.execute(sql.duckdb["typed_queries"]).fetchall() == [("fever", 3)]
+
+
+def test_spellings_of_a_query_are_pooled_and_versions_kept_apart(log):
+    log.query("a", ["d1"], text="Fever")
+    log.query("b", ["d1"], text="fever", client="c2")
+    log.query("c", ["d1"], text="fever", client="c2", version="2")
+    log.query("d", ["d1"], text="cough", client="c2", version=None)
+    assert log.evidence({"Fever": "fever", "fever": "fever", "cough": "cough"}) == [
+        ("d1", 1, 1, 0),
+        ("d1", 1, 2, 0),
+        ("d1", 1, 1, 0),
+    ]
+    assert log.keys == [("cough", ""), ("fever", "1"), ("fever", "2")]
+
+
+def test_nobody_scrolls_beyond_50(log):
+    log.query("a", [f"d{place:03}" for place in range(1, 61)])
+    assert [row[1] for row in log.evidence()] == list(range(1, 51))
+
+
+def test_a_document_listed_twice_counts_where_it_is_seen_first(log):
+    log.query("a", ["d1", "d2", "d1", None])
+    assert ("d1", 1, 1, 0) in log.evidence()
+    assert len(log.evidence()) == 2
+
+
+def test_typed_queries_count_actors_not_searches(log):
+    log.query("a", [], text="fever")
+    log.query("a", ["d1"], text="fever")
+    log.query("b", ["d1"], text="fever", client="c2")
+    log.query("c", ["d1"], text="cough")
+    log.query("d", ["d1"], text=None)
+    assert log.connection.execute(sql.duckdb["typed_queries"]).fetchall() == [("cough", 1), ("fever", 2)]
+
+
+def test_an_empty_log_gives_no_evidence(log):
+    assert log.evidence() == []
