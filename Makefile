@@ -10,7 +10,6 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-compile --constraint constraints.txt
-PACKAGES := relevanced.consumers relevanced.daemon relevanced.sql
 FOLDERS := consumers daemon sql
 SOURCES := $(shell find $(FOLDERS) -name __pycache__ -prune -o -type f -print)
 
@@ -39,7 +38,7 @@ check: .venv/.built ## the static checks: style, types, import contracts, unused
 	@# mypy gets the folders under their import names, so that it names the files a developer edits
 	@rm -rf build/tree && mkdir -p build/tree/relevanced
 	@for folder in $(FOLDERS); do ln -s ../../../$$folder build/tree/relevanced/$$folder; done
-	MYPYPATH=build/tree $(BIN)/mypy $(PACKAGES:%=-p %)
+	$(BIN)/mypy build/tree/relevanced
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
