@@ -24,6 +24,7 @@ from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import IndexPolicy
 from relevanced.daemon.judgments import ClickModelPolicy
 from relevanced.daemon.model_store import ModelPolicy
+from relevanced.daemon.search import SearchPolicy
 from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.triplets import TripletPolicy
 
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None  # None: an embedded Postgres in the state directory
     model: ModelPolicy = Field(default_factory=ModelPolicy)
     serving: ServingPolicy = Field(default_factory=ServingPolicy)
+    search: SearchPolicy = Field(default_factory=SearchPolicy)
     exploration: ExplorationPolicy = Field(default_factory=ExplorationPolicy)
     kafka: KafkaPolicy = Field(default_factory=KafkaPolicy)
     click_model: ClickModelPolicy = Field(default_factory=ClickModelPolicy)

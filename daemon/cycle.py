@@ -59,6 +59,15 @@ def last_cycle(database: Database) -> Cycle | None:
     return _cycle(row) if row else None
 
 
+def cycle_of(database: Database, cycle_id: int) -> Cycle:
+    """The cycle of this number."""
+    with database.connection() as connection:
+        row = connection.execute(sql.postgres["cycle"], {"cycle_id": cycle_id}).fetchone()
+    if row is None:
+        raise BadInput(f"There is no cycle {cycle_id}; `relevanced status` shows the last.")
+    return _cycle(row)
+
+
 def run_cycle(
     database: Database,
     cycle: Cycle,

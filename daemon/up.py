@@ -11,11 +11,14 @@ from functools import partial
 
 import structlog
 
+from relevanced.consumers.decode import decode
+from relevanced.daemon.console import say
 from relevanced.daemon.consuming import consume_until_stopped, stop_on_signals
 from relevanced.daemon.errors import Interrupted, RelevancedError
 from relevanced.daemon.records import Cycle, Outcome, Step
 from relevanced.daemon.scheduler import Scheduler
-from relevanced.daemon.web.app import create_app, serve
+from relevanced.daemon.web.app import create_app
+from relevanced.daemon.web.server import listen, serve
 from relevanced.daemon.wiring import Parts, run_open_cycle
 
 log = structlog.get_logger()
@@ -35,15 +38,20 @@ class Daemon:
 
         Raises: what made a thread give up, for the cli to say.
         """
-        parts = self._parts
+        parts, serving = self._parts, self._parts.settings.serving
+        listener = listen(serving.host, serving.port)
         scheduler = Scheduler(parts.stages, parts.settings.schedule, parts.clock, self._run_cycle, self._stop)
+        app = create_app(
+            search=parts.search, database=parts.database, promotion=parts.promotion, sink=parts.sink, decode=decode
+        )
         threads = [self._thread("scheduler", scheduler.run)]
         threads += [
             self._thread(source.name, partial(consume_until_stopped, source, parts.log_store, self._stop))
             for source in parts.sources()
         ]
+        say(f"Searching at http://{serving.host}:{serving.port}/v1/search?q=..., described at /docs; Ctrl-C ends it.")
         try:
-            serve(create_app(parts), parts.settings.serving.host, parts.settings.serving.port, self._stop)
+            serve(app, listener, self._stop)
         finally:
             self._stop.set()
             for thread in threads:

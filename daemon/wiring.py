@@ -5,17 +5,16 @@ In:  the state directory and the settings. Out: Parts; the cli, the daemon and t
 Each part is made when first asked for, so that `relevanced status` does not wait for torch.
 """
 
-import threading
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 from relevanced.consumers.kafka import KafkaSink, KafkaSource
 from relevanced.consumers.spool import SpoolSource, SpoolWriter
 from relevanced.daemon.clock import SystemClock
-from relevanced.daemon.config import Settings, load_settings
-from relevanced.daemon.cycle import begin_cycle, run_cycle
+from relevanced.daemon.config import Settings
+from relevanced.daemon.cycle import run_cycle
 from relevanced.daemon.database import Database
-from relevanced.daemon.errors import Interrupted
 from relevanced.daemon.index import Index
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
@@ -30,8 +29,9 @@ from relevanced.daemon.steps import steps_of
 class Parts:
     """The parts of one daemon: one state directory, one Postgres schema, one embedding model in service."""
 
-    def __init__(self, home: Path, settings: Settings) -> None:
-        self.home, self.settings, self.clock = home, settings, SystemClock()
+    def __init__(self, home: Path, settings: Settings, *, seed: int | None = None) -> None:
+        """Take the state directory; `seed` is of the exploration, and None wherever real people search."""
+        self.home, self.settings, self.seed, self.clock = home, settings, seed, SystemClock()
         home.mkdir(parents=True, exist_ok=True)
 
     @cached_property
@@ -81,7 +81,9 @@ class Parts:
             promotion=self.promotion,
             sink=self.sink,
             exploration=self.settings.exploration,
+            policy=self.settings.search,
             clock=self.clock,
+            seed=self.seed,
         )
 
     @cached_property

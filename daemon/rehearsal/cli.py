@@ -129,7 +129,7 @@ def _rehearse(
         if policy.source == "kafka" and not settings.kafka.bootstrap_servers:
             broker = {"kafka": {"bootstrap_servers": stack.enter_context(running_broker())}}
             settings = load_settings(config or home / "relevanced.toml", {**overrides, **broker})
-        parts = Parts(home, settings)
+        parts = Parts(home, settings, seed=policy.seed)
         stack.callback(parts.close)
         progress = stack.enter_context(progress_bars())
         rehearsal = Rehearsal(

@@ -18,7 +18,7 @@ from annotated_types import Ge
 from relevanced.daemon import history
 from relevanced.daemon.consuming import consume_records
 from relevanced.daemon.contest import Run, exact_run
-from relevanced.daemon.cycle import begin_cycle
+from relevanced.daemon.cycle import begin_cycle, cycle_of
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.first_version import make_first_version
@@ -152,7 +152,7 @@ class Rehearsal:
         done = history.cycles(self._parts.database)
         ended = [row["cycle_id"] for row in done if row["ended_at"] is not None]
         if len(ended) > number:
-            return history.cycle(self._parts.database, sorted(ended)[number])
+            return cycle_of(self._parts.database, sorted(ended)[number])
         cycle = begin_cycle(self._parts.database, f"rehearsal, cycle {number + 1}")
         return run_open_cycle(self._parts, cycle, self._progress, self._tell_step)
 
