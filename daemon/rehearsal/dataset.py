@@ -66,9 +66,7 @@ def read_dataset(
     train_qrels = _read_qrels(directory, "qrels/train.tsv", texts, known)
     test_qrels = _read_qrels(directory, "qrels/test.tsv", texts, known)
     test_keys = {query_key(texts[query_id]) for query_id in test_qrels}
-    train_qrels = {
-        query_id: row for query_id, row in train_qrels.items() if query_key(texts[query_id]) not in test_keys
-    }
+    train_qrels = {name: row for name, row in train_qrels.items() if query_key(texts[name]) not in test_keys}
     if not train_qrels:
         raise BadInput("qrels/train.tsv: every query is in qrels/test.tsv too; take some out of it, to train on them.")
 
@@ -124,7 +122,9 @@ def _within(qrels: Qrels, known: Collection[str]) -> dict[str, dict[str, int]]:
     }
 
 
-def _cut_queries(qrels: Qrels, limit: int | None, rng: np.random.Generator) -> Qrels:
+def _cut_queries(
+    qrels: dict[str, dict[str, int]], limit: int | None, rng: np.random.Generator
+) -> dict[str, dict[str, int]]:
     """Keep at most `limit` queries, drawn at random, in their order."""
     drawn = set(rng.permutation(len(qrels))[:limit].tolist())
     return {query_id: row for place, (query_id, row) in enumerate(qrels.items()) if place in drawn}
@@ -154,9 +154,7 @@ def _read_qrels(
     for number, line in _lines(directory, name):
         place, fields = f"{name}, line {number}", line.split("\t")
         if len(fields) != 3:
-            raise BadInput(
-                f"{place}: {len(fields)} fields instead of 3; write query-id, corpus-id, score between tabs."
-            )
+            raise BadInput(f"{place}: {len(fields)} fields instead of 3; write query-id, corpus-id, score with tabs.")
         query_id, document_id, score = fields
         if number == 1 and score == "score":
             continue

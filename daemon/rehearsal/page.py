@@ -29,11 +29,10 @@ def render(report: Report, console: Console) -> None:
     console.print()
     console.print(Text.assemble((f"Rehearsal on {report.name}", "bold"), headline), width=width)
     console.print()
-    console.print(_figures(report, bar_width=width - FIGURES_WIDTH))
+    console.print(_figures(report, bar_width=max(1, width - FIGURES_WIDTH)))
     if any(cycle.pair_precision is not None for cycle in report.cycles):
-        console.print(
-            Text("* share of the mined pairs of query and positive that the train qrels confirm", "dim"), width=width
-        )
+        note = "* share of the mined pairs of query and positive that the train qrels confirm"
+        console.print(Text(note, "dim"), width=width)
     console.print()
     console.print(Text(_gain(report), "bold"), width=width)
     if report.examples:
@@ -47,9 +46,8 @@ def render(report: Report, console: Console) -> None:
     for sentence in report.switches:
         console.print(_bullet(sentence), width=width)
     if report.rollback:
-        sentence = (
-            f"The rollback took {report.rollback.seconds:.3f} s until version {report.rollback.version} answered."
-        )
+        seconds = f"{report.rollback.seconds:.3f} s"
+        sentence = f"The rollback took {seconds} until version {report.rollback.version} answered."
         console.print(_bullet(sentence), width=width)
     minutes, rest = divmod(round(sum(report.seconds.values())), 60)
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.seconds.items())
@@ -103,9 +101,8 @@ def _gain(report: Report) -> str:
     if report.live_version == 1:
         return "No version took the base model's place, so nothing was gained."
     gain = report.live.ndcg - report.zero_shot.ndcg
-    sentence = (
-        f"Version {report.live_version} {'gained' if gain >= 0 else 'lost'} {abs(gain):.3f} NDCG@10 over zero-shot"
-    )
+    change = f"gained {gain:.3f}" if gain >= 0 else f"lost {-gain:.3f}"
+    sentence = f"Version {report.live_version} {change} NDCG@10 over zero-shot"
     if report.recovered is None:
         return f"{sentence}."
     return f"{sentence}: {report.recovered:.0%} of what the oracle gains, which was trained on every train judgment."

@@ -16,6 +16,7 @@ from relevanced.daemon.errors import BadInput
 from relevanced.daemon.records import Verdict
 from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
 
+EXAMPLES: Final = 3
 TOP: Final = 3  # documents of an example
 
 
@@ -120,7 +121,6 @@ def pick_examples(
     dataset: Dataset,
     before: Mapping[str, Mapping[str, float]],
     after: Mapping[str, Mapping[str, float]],
-    count: int = 3,
 ) -> list[Example]:
     """
     Pick the test queries, shortest first, that have a relevant document among the top 3 of `after` only.
@@ -128,7 +128,7 @@ def pick_examples(
     Args:
         before: run (query id -> document id -> score) of the first version on the test queries.
         after: run of the live version on the same queries.
-    Returns: at most `count` examples; fewer when fewer queries gained so much.
+    Returns: three examples; fewer when fewer queries gained so much.
     """
     titles = {document.document_id: document.title or document.text for document in dataset.documents}
     examples = []
@@ -138,7 +138,7 @@ def pick_examples(
         if relevant.isdisjoint(first) and not relevant.isdisjoint(last):
             old, new = ([(titles[name], name in relevant) for name in names] for names in (first, last))
             examples.append(Example(text, old, new))
-        if len(examples) == count:
+        if len(examples) == EXAMPLES:
             break
     return examples
 
@@ -159,6 +159,4 @@ def write_report(path: Path, report: Report) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise BadInput(
-            f"{path} cannot be written: {error.strerror}; give --report a file in a folder with room."
-        ) from None
+        raise BadInput(f"{path} cannot be written: {error.strerror}; name a file in a folder with room.") from None

@@ -56,7 +56,7 @@ class Session:
 
 
 class Searchers:
-    """The searchers of one rehearsal. The same seed gives the same sessions and, to the same answer, the same clicks."""
+    """The searchers of one rehearsal; the same seed gives the same sessions and, to one answer, the same clicks."""
 
     def __init__(self, dataset: Dataset, policy: SearchersPolicy, *, seed: int, start: datetime) -> None:
         self._policy = policy
