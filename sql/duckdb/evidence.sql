@@ -26,9 +26,17 @@ WITH page AS (
       FROM query
      GROUP BY ALL
 ), search AS (
-    SELECT query_id, min(page_offset) AS page_offset, max(record) AS record
-      FROM page
-     GROUP BY query_id
+    -- Who asked what of which version: joined here, while there is one row per search and not one per document.
+    SELECT query_id, page_offset, query_key, said.version AS version, said.actor AS actor
+      FROM (SELECT query_id,
+                   min(page_offset) AS page_offset,
+                   max({
+                       'hits': record.hits, 'user_query': record.user_query,
+                       'version': record.version, 'actor': record.actor
+                   }) AS said
+              FROM page
+             GROUP BY query_id)
+      JOIN query_keys ON query_keys.user_query = said.user_query
 ), first_ordinal AS (
     -- UBI counts positions from 1; some applications count from 0, which only their events together show.
     SELECT application, min(position) AS ordinal
@@ -59,11 +67,9 @@ WITH page AS (
       FROM click
 ), seen_by AS (
     -- One row per actor: whoever reloads a page ten times or clicks ten times still counts once.
-    SELECT query_key, document_id, position, record.version AS version, record.actor AS actor,
-           coalesce(bool_or(clicked), false) AS clicked
+    SELECT query_key, document_id, position, version, actor, coalesce(bool_or(clicked), false) AS clicked
       FROM shown
       JOIN search USING (query_id)
-      JOIN query_keys ON query_keys.user_query = record.user_query
       LEFT JOIN clicked USING (query_id, document_id)
      WHERE document_id IS NOT NULL AND position BETWEEN 1 AND 50
      GROUP BY ALL
