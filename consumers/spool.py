@@ -70,9 +70,8 @@ class SpoolSource:
         self._stored: dict[str, int] = {}  # what the log store has, so what may be deleted
         self._partitions: dict[_State, str | None] = {}
         self._read_out: set[_State] = set()  # nothing more to take until they change
-        self._reading: tuple[_State, GzipFile | BufferedReader] | None = (
-            None  # kept, for a .gz cannot be entered in the middle
-        )
+        # Kept from poll to poll, for a .gz cannot be entered in the middle.
+        self._reading: tuple[_State, GzipFile | BufferedReader] | None = None
 
     def poll(self, max_records: int) -> Batch:
         """
