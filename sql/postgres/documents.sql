@@ -26,6 +26,10 @@ ANALYZE relevanced.document;
 -- Every document.
 SELECT document_id FROM relevanced.document ORDER BY document_id;
 
+-- count_documents --
+-- How many documents there are.
+SELECT count(*) AS documents FROM relevanced.document;
+
 -- documents --
 -- Some documents.
 SELECT document_id, title, text FROM relevanced.document WHERE document_id = ANY(%(document_ids)s);

@@ -1,0 +1,238 @@
+"""
+The blue-green index: the vectors of each version, beside one another.
+
+In:  documents, an encoder, the outbox. Out: a complete table per version, and the nearest documents of a query vector.
+prepare fills and indexes, catch_up follows the documents, verify decides whether promotion may have it, search answers.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+import psycopg
+from annotated_types import Interval
+
+from relevanced import sql
+from relevanced.daemon import history
+from relevanced.daemon.database import Database
+from relevanced.daemon.documents import document_text
+from relevanced.daemon.embeddings import Connection, Embeddings, Encoded
+from relevanced.daemon.errors import BadInput, FailStep
+from relevanced.daemon.ports import Encoder, Progress, Vectors, silent
+from relevanced.daemon.records import Hit, Outcome, Version
+from relevanced.daemon.verification import VerifyPolicy, verify_index
+
+MOST_DIMENSIONS = 4000  # that pgvector's HNSW takes of a halfvec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexPolicy:
+    """How an index is built and searched."""
+
+    # Documents encoded and committed at a time: what a kill costs; enough for length-sorted batches to pad little.
+    chunk: Annotated[int, Interval(ge=1, le=10_000)] = 256
+    m: Annotated[int, Interval(ge=2, le=100)] = 16  # neighbours of a node; pgvector's default
+    ef_construction: Annotated[int, Interval(ge=4, le=1000)] = 64  # candidates while building; pgvector's default
+    ef_search: Annotated[int, Interval(ge=10, le=1000)] = 100  # candidates of a search; 40, the default, loses recall
+    build_memory_mb: Annotated[int, Interval(ge=1)] = 256  # MB; the graph of about 200,000 vectors of 384 fits
+    build_workers: Annotated[int, Interval(ge=0, le=64)] = 1  # processes that help; the others are for serving
+    verify: VerifyPolicy = field(default_factory=VerifyPolicy)
+
+
+class Index:
+    """The tables of all versions. Every verb may be repeated, and goes on where a killed one stopped."""
+
+    def __init__(self, database: Database, policy: IndexPolicy) -> None:
+        self._database = database
+        self._policy = policy
+
+    def embed(self, version_id: int, encoder: Encoder, document_ids: Sequence[str] | None, progress: Progress) -> int:
+        """
+        Encode the documents (None: all) whose present content has no vector yet; return how many.
+
+        Each chunk is committed, so nothing is ever encoded twice.
+
+        Raises: FailStep when the encoder is not the version's, or gives no unit vectors.
+        """
+        embeddings = self._open(version_id, encoder)
+        with self._database.connection() as connection:
+            total = embeddings.count_missing(connection, document_ids)
+        done, after = 0, None
+        while True:
+            with self._database.connection() as connection:
+                rows = embeddings.missing(connection, document_ids, after, self._policy.chunk)
+            if not rows:
+                return done
+            vectors = _encode(encoder, [document_text(row["title"], row["text"]) for row in rows], version_id)
+            encoded = [
+                Encoded(row["document_id"], vector, row["content_sha"])
+                for row, vector in zip(rows, vectors, strict=True)
+            ]
+            with self._database.connection() as connection:
+                embeddings.write(connection, encoded)
+            done, after = done + len(rows), rows[-1]["document_id"]
+            progress(f"Encoding documents for version {version_id}", done, max(total, done))
+
+    def prepare(self, version_id: int, encoder: Encoder, progress: Progress) -> Outcome:
+        """
+        Build the complete index of a version: backfill, HNSW, catch-up.
+
+        Raises: FailStep when there are no documents, or the encoder does not fit.
+        """
+        embeddings = self._open(version_id, encoder)
+        with self._database.connection() as connection:
+            connection.execute(sql.postgres["begin_backfill"], {"version_id": version_id})
+        with self._database.connection() as connection:
+            (row,) = connection.execute(sql.postgres["count_documents"])
+        if not row["documents"]:
+            raise FailStep("There are no documents to index; `relevanced documents load FILE` brings some.")
+        encoded = self.embed(version_id, encoder, None, progress)
+        with self._database.connection() as connection:
+            embeddings.delete_gone(connection, None)
+        progress(f"Building the index of version {version_id}", 0, 1)
+        remark = self._build(embeddings)
+        progress(f"Building the index of version {version_id}", 1, 1)
+        self.catch_up(version_id, encoder)
+        if history.version(self._database, version_id).state == "candidate":
+            history.set_state(self._database, version_id, "prepared")
+        sentence = f"Prepared version {version_id}: {row['documents']:,} documents, {encoded:,} of them encoded now."
+        return Outcome(f"{sentence}{remark}", {**row, "encoded": encoded})
+
+    def catch_up(self, version_id: int, encoder: Encoder) -> int:
+        """
+        Apply the changes of documents since the last time; return how many documents were changed or deleted.
+
+        Changes behind a transaction that is still open wait for the next time.
+        """
+        embeddings = self._open(version_id, encoder)
+        changed: set[str] = set()
+        while True:
+            with self._database.connection() as connection:
+                parameters = {"version_id": version_id, "limit": self._policy.chunk}
+                changes = connection.execute(sql.postgres["outbox_changes"], parameters).fetchall()
+            if not changes:
+                return len(changed)
+            document_ids = sorted({change["document_id"] for change in changes})
+            self.embed(version_id, encoder, document_ids, silent)
+            with self._database.connection() as connection:
+                embeddings.delete_gone(connection, document_ids)
+                connection.execute(sql.postgres["advance_outbox"], {**changes[-1], "version_id": version_id})
+            with self._database.connection() as connection:
+                connection.execute(sql.postgres["trim_outbox"])
+            changed.update(document_ids)
+
+    def verify(self, version_id: int, encoder: Encoder, user_queries: Sequence[str]) -> Outcome:
+        """
+        Decide whether the index is complete, true to the documents and the model, and fast; see verification.
+
+        Accepted makes the version `verified`, as promotion asks; rejected makes it `rejected`, unless it is live.
+
+        Raises: BadInput when the version was not prepared.
+        """
+        version = history.version(self._database, version_id)
+        if version.state not in ("prepared", "verified"):
+            raise BadInput(
+                f"Version {version_id} is {version.state} and has no complete index; "
+                f"`relevanced prepare {version_id}` builds it."
+            )
+        self.catch_up(version_id, encoder)
+        with self._database.connection() as connection:
+            outcome = verify_index(
+                connection, version_id, encoder, user_queries, self._policy.verify, ef_search=self._policy.ef_search
+            )
+            if outcome.verdict == "accepted":
+                connection.execute(sql.postgres["accept_version"], {"version_id": version_id})
+        if outcome.verdict == "rejected":
+            history.set_state(self._database, version_id, "rejected")
+        return outcome
+
+    def vectors(self, version_id: int, document_ids: Sequence[str] | None) -> tuple[list[str], Vectors]:
+        """Read the vectors of documents (None: of all): their documents, and float32 (n, dimension)."""
+        with self._reading(version_id) as connection:
+            names, vectors = Embeddings(version_id).vectors(connection, document_ids)
+        dimension = history.version(self._database, version_id).dimension
+        return names, np.stack(vectors) if vectors else np.empty((0, dimension), dtype=np.float32)
+
+    def search(self, version_id: int, vectors: Vectors, k: int) -> list[list[Hit]]:
+        """
+        Find the k nearest documents of each query vector, best first, in one round trip.
+
+        Args:
+            vectors: float32 (n, dimension), unit length, made by the model of this version.
+        """
+        if not len(vectors):
+            return []
+        with self._reading(version_id) as connection:
+            return Embeddings(version_id).search(connection, vectors, k, ef_search=self._policy.ef_search)
+
+    @contextmanager
+    def _reading(self, version_id: int) -> Iterator[Connection]:
+        try:
+            with self._database.connection() as connection:
+                yield connection
+        except psycopg.errors.UndefinedTable as error:
+            raise BadInput(
+                f"Version {version_id} has no index yet; `relevanced prepare {version_id}` builds it."
+            ) from error
+
+    def _open(self, version_id: int, encoder: Encoder) -> Embeddings:
+        """Give the version's table, created when it is not there, once the encoder is known to fit."""
+        version = history.version(self._database, version_id)
+        _require_same_space(version, encoder)
+        embeddings = Embeddings(version_id)
+        with self._database.connection() as connection:
+            embeddings.create(connection, version.dimension)
+        return embeddings
+
+    def _build(self, embeddings: Embeddings) -> str:
+        """Build the HNSW; return a remark for the sentence, mostly none."""
+        policy = self._policy
+        memory = {"memory": f"{policy.build_memory_mb}MB", "workers": str(policy.build_workers)}
+        remarks: list[str] = []
+
+        def hear(notice: psycopg.errors.Diagnostic) -> None:
+            if "no longer fits" in (notice.message_primary or ""):
+                remarks.append(notice.message_primary or "")
+
+        with self._database.connection() as connection:
+            connection.add_notice_handler(hear)
+            try:
+                connection.execute(sql.postgres["set_build_memory"], memory)
+                embeddings.build_hnsw(connection, m=policy.m, ef_construction=policy.ef_construction)
+            except psycopg.errors.DiskFull as error:
+                if "shared memory" not in str(error):
+                    raise
+                raise FailStep(
+                    f"Postgres has less than {memory['memory']} of shared memory for the build; give it more "
+                    "(docker run --shm-size=1g), or set build_workers = 0 under [index]."
+                ) from error
+            finally:
+                connection.remove_notice_handler(hear)
+        if not remarks:
+            return ""
+        return f" The build was slow: {remarks[0]}; raise build_memory_mb, now {policy.build_memory_mb}, under [index]."
+
+
+def _require_same_space(version: Version, encoder: Encoder) -> None:
+    if encoder.fingerprint != version.fingerprint:
+        raise FailStep(
+            f"The model given for version {version.version_id} is not the one that it was registered with; its vectors "
+            "would be mixed with another model's."
+        )
+    if version.dimension > MOST_DIMENSIONS:
+        raise FailStep(
+            f"Version {version.version_id} has vectors of {version.dimension:,} dimensions; {MOST_DIMENSIONS:,} is the "
+            "most that pgvector can index."
+        )
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], version_id: int) -> Vectors:
+    vectors = encoder.encode_documents(texts)
+    # The inner product ranks as the cosine does for unit vectors only; a NaN fails this comparison too.
+    if not np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 0.01):
+        raise FailStep(
+            f"The model of version {version_id} gives vectors that are not of unit length; its files are broken."
+        )
+    return vectors

@@ -1,0 +1,98 @@
+"""
+Is an index what it should be?
+
+In:  the table of a prepared version, the documents, its encoder. Out: a verdict with its numbers; promotion takes no
+version without it. The checks come in the order of their cost, and the first that fails gives the sentence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from relevanced.daemon.documents import document_text
+from relevanced.daemon.embeddings import Connection, Embeddings
+from relevanced.daemon.ports import Encoder, Vectors
+from relevanced.daemon.records import Hit, Outcome
+
+DEPTH = 10  # of recall@10, as a user sees it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyPolicy:
+    """When an index may answer."""
+
+    # Documents encoded again, and queries asked twice: a fault in one of twenty is missed in one of 27 samples.
+    sample: Annotated[int, Interval(ge=1, le=10_000)] = 64
+    min_cosine: Annotated[float, Interval(ge=0, le=1)] = 0.999  # of two encodings; halfvec and bf16 cost below 0.0001
+    min_recall: Annotated[float, Interval(ge=0, le=1)] = 0.98  # recall@10 against exact search, mean over queries
+
+
+def verify_index(
+    connection: Connection,
+    version_id: int,
+    encoder: Encoder,
+    user_queries: Sequence[str],
+    policy: VerifyPolicy,
+    *,
+    ef_search: int,
+) -> Outcome:
+    """
+    Check counts and content hashes, vectors, plan and recall.
+
+    Args:
+        user_queries: texts to measure recall with; the sampled documents' titles when there are none.
+        ef_search: as search uses it.
+    """
+    embeddings = Embeddings(version_id)
+    held = embeddings.compare_with_documents(connection, version_id)
+    numbers: dict[str, float] = dict(held)
+    if held["missing"] or held["gone"] or held["outdated"]:
+        return _rejected(
+            version_id,
+            f"its index has {held['documents'] - held['missing']:,} of {held['documents']:,} documents, "
+            f"{held['outdated']:,} of them outdated, and {held['gone']:,} that were deleted",
+            numbers,
+        )
+    rows, stored = embeddings.sample(connection, policy.sample)
+    if not rows:
+        return _rejected(version_id, "there are no documents in its index", numbers)
+    again = encoder.encode_documents([document_text(row["title"], row["text"]) for row in rows])
+    numbers["min_cosine"] = cosine = float(np.min(np.sum(np.stack(stored) * again, axis=1)))
+    if not cosine >= policy.min_cosine:
+        return _rejected(
+            version_id, f"a document encoded again has cosine {cosine:.4f} with its stored vector", numbers
+        )
+    step = -(-len(user_queries) // policy.sample)
+    queries = list(user_queries[::step]) if user_queries else [row["title"] or row["text"] for row in rows]
+    vectors = encoder.encode_queries(queries)
+    if embeddings.hnsw not in embeddings.plan(connection, vectors[:1], DEPTH, ef_search=ef_search):
+        return _rejected(version_id, "Postgres would answer a search without its HNSW index", numbers)
+    numbers["recall@10"] = recall = _recall(connection, embeddings, vectors, ef_search)
+    if not recall >= policy.min_recall:
+        return _rejected(
+            version_id, f"its HNSW finds {recall:.3f} of the exact top {DEPTH}; {policy.min_recall} is asked", numbers
+        )
+    sentence = (
+        f"Verified version {version_id}: {held['documents']:,} documents, {len(rows)} of them encoded again alike; "
+        f"recall@10 {recall:.3f} against exact search on {len(queries)} queries."
+    )
+    return Outcome(sentence, numbers, "accepted")
+
+
+def _recall(connection: Connection, embeddings: Embeddings, vectors: Vectors, ef_search: int) -> float:
+    found = embeddings.search(connection, vectors, DEPTH, ef_search=ef_search)
+    exact = embeddings.search(connection, vectors, DEPTH, ef_search=ef_search, exact=True)
+    return float(np.mean([_share_found(mine, best) for mine, best in zip(found, exact, strict=True) if best]))
+
+
+def _share_found(found: Sequence[Hit], exact: Sequence[Hit]) -> float:
+    """The share of the exact answer; by score, since documents with the same text may stand for one another."""
+    last = exact[-1].score - 1e-6
+    return sum(hit.score >= last for hit in found) / len(exact)
+
+
+def _rejected(version_id: int, reason: str, numbers: dict[str, float]) -> Outcome:
+    return Outcome(f"Rejected version {version_id}: {reason}.", numbers, "rejected")

@@ -1,0 +1,150 @@
+-- create_embeddings --
+-- The vectors of one version. halfvec and the inner product of unit vectors: half the memory of vector, same ranks.
+CREATE TABLE IF NOT EXISTS {table} (
+    document_id text NOT NULL,
+    passage integer NOT NULL,
+    embedding halfvec({dimension}) NOT NULL,
+    content_sha text NOT NULL,
+    PRIMARY KEY (document_id, passage)
+);
+
+-- begin_backfill --
+-- From here on the outbox counts: every change before the oldest open transaction is seen by whoever reads from now on.
+UPDATE relevanced.version
+   SET state = 'candidate', outbox_transaction_id = pg_snapshot_xmin(pg_current_snapshot()), outbox_position = 0
+ WHERE version_id = %(version_id)s AND state IN ('candidate', 'rejected');
+
+-- count_missing --
+-- How many documents, of some or of all, have no vector of their present content.
+SELECT count(*) AS missing FROM relevanced.document AS document
+ WHERE (%(document_ids)s::text[] IS NULL OR document_id = ANY(%(document_ids)s))
+   AND NOT EXISTS (SELECT FROM {table} AS stored
+                    WHERE stored.document_id = document.document_id AND stored.content_sha = document.content_sha);
+
+-- missing_documents --
+-- The next of them in the order of the key.
+SELECT document_id, title, text, content_sha FROM relevanced.document AS document
+ WHERE (%(document_ids)s::text[] IS NULL OR document_id = ANY(%(document_ids)s))
+   AND (%(after)s::text IS NULL OR document_id > %(after)s)
+   AND NOT EXISTS (SELECT FROM {table} AS stored
+                    WHERE stored.document_id = document.document_id AND stored.content_sha = document.content_sha)
+ ORDER BY document_id LIMIT %(limit)s;
+
+-- create_encoded --
+-- Where vectors lie until they are merged.
+CREATE TEMP TABLE encoded (document_id text, embedding halfvec, content_sha text) ON COMMIT DROP;
+
+-- copy_encoded --
+-- The fast way in.
+COPY pg_temp.encoded (document_id, embedding, content_sha) FROM STDIN (FORMAT BINARY);
+
+-- merge_encoded --
+-- Keep the vectors of documents that have not changed since they were read; the others have a row in the outbox.
+INSERT INTO {table} (document_id, passage, embedding, content_sha)
+SELECT document_id, 0, embedding, content_sha
+  FROM pg_temp.encoded JOIN relevanced.document USING (document_id, content_sha)
+ ORDER BY document_id
+ON CONFLICT (document_id, passage) DO UPDATE SET embedding = EXCLUDED.embedding, content_sha = EXCLUDED.content_sha;
+
+-- delete_gone --
+-- Remove the vectors of documents, of some or of all, that are no more.
+DELETE FROM {table} AS stored
+ WHERE (%(document_ids)s::text[] IS NULL OR document_id = ANY(%(document_ids)s))
+   AND NOT EXISTS (SELECT FROM relevanced.document WHERE document.document_id = stored.document_id);
+
+-- set_build_memory --
+-- For the build alone. A build whose client has died ends within a second, rather than holding its locks to the end.
+SELECT set_config('maintenance_work_mem', %(memory)s, true),
+       set_config('max_parallel_maintenance_workers', %(workers)s, true),
+       set_config('client_connection_check_interval', '1s', true);
+
+-- create_hnsw --
+-- pgvector builds HNSW faster over loaded rows than row by row, so it comes after the backfill.
+CREATE INDEX IF NOT EXISTS {index} ON {table} USING hnsw (embedding halfvec_ip_ops)
+  WITH (m = {m}, ef_construction = {ef_construction});
+
+-- analyze_embeddings --
+-- Tell the planner about the rows that just came.
+ANALYZE {table};
+
+-- outbox_changes --
+-- The changes that a version has not applied, in the order in which readers may take them. Those of transactions that
+-- began after the oldest open one wait: an earlier one might still commit among them.
+SELECT change.transaction_id::text, change.position, change.document_id
+  FROM relevanced.version, relevanced.outbox AS change
+ WHERE version_id = %(version_id)s
+   AND (change.transaction_id, change.position) > (outbox_transaction_id, outbox_position)
+   AND change.transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+ ORDER BY change.transaction_id, change.position LIMIT %(limit)s;
+
+-- advance_outbox --
+-- A version has applied the changes up to here.
+UPDATE relevanced.version
+   SET outbox_transaction_id = %(transaction_id)s::xid8, outbox_position = %(position)s
+ WHERE version_id = %(version_id)s
+   AND (outbox_transaction_id, outbox_position) < (%(transaction_id)s::xid8, %(position)s);
+
+-- trim_outbox --
+-- Forget the changes that every version which follows the documents has applied.
+DELETE FROM relevanced.outbox AS change
+ WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+   AND NOT EXISTS (SELECT FROM relevanced.version
+                    WHERE state <> 'rejected'
+                      AND (outbox_transaction_id, outbox_position) < (change.transaction_id, change.position));
+
+-- embeddings --
+-- The vectors of some documents, or of all.
+SELECT document_id, embedding FROM {table}
+ WHERE %(document_ids)s::text[] IS NULL OR document_id = ANY(%(document_ids)s)
+ ORDER BY document_id, passage;
+
+-- set_search --
+-- For one search. The planner would read a small table whole; and a scan that met deleted rows goes on for more.
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_indexscan', 'on', true),
+       set_config('hnsw.ef_search', %(ef_search)s, true),
+       set_config('hnsw.iterative_scan', 'strict_order', true);
+
+-- set_exact_search --
+-- For a comparison: every row is read.
+SELECT set_config('enable_seqscan', 'on', true), set_config('enable_indexscan', 'off', true);
+
+-- search_embeddings --
+-- The nearest documents of each query vector, each document once by its best passage.
+SELECT asked.place, nearest.document_id, nearest.score, document.title, document.text
+  FROM unnest(%(vectors)s::halfvec[]) WITH ORDINALITY AS asked (embedding, place)
+ CROSS JOIN LATERAL (
+       SELECT document_id, max(score) AS score
+         FROM (SELECT document_id, -(embedding <#> asked.embedding) AS score FROM {table}
+                ORDER BY embedding <#> asked.embedding LIMIT %(candidates)s) AS candidate
+        GROUP BY document_id ORDER BY score DESC, document_id LIMIT %(k)s) AS nearest
+  JOIN relevanced.document USING (document_id)
+ ORDER BY asked.place, nearest.score DESC, nearest.document_id;
+
+-- compare_with_documents --
+-- What a version holds against what the documents are; changes that still wait in the outbox are no fault.
+WITH waiting AS (
+    SELECT change.document_id FROM relevanced.version, relevanced.outbox AS change
+     WHERE version_id = %(version_id)s
+       AND (change.transaction_id, change.position) > (outbox_transaction_id, outbox_position)
+), compared AS (
+    SELECT document.document_id IS NULL AS gone, stored.document_id IS NULL AS missing,
+           stored.content_sha IS DISTINCT FROM document.content_sha AS different
+      FROM relevanced.document AS document
+      FULL JOIN (SELECT document_id, content_sha FROM {table} WHERE passage = 0) AS stored USING (document_id)
+     WHERE document_id NOT IN (SELECT document_id FROM waiting)
+)
+SELECT count(*) FILTER (WHERE NOT gone) AS documents,
+       count(*) FILTER (WHERE missing) AS missing,
+       count(*) FILTER (WHERE gone) AS gone,
+       count(*) FILTER (WHERE different AND NOT missing AND NOT gone) AS outdated
+  FROM compared;
+
+-- sample_embeddings --
+-- Some documents whose vectors are up to date, always the same ones.
+SELECT document_id, title, text, embedding
+  FROM relevanced.document JOIN {table} USING (document_id, content_sha)
+ ORDER BY hashtext(document_id), document_id LIMIT %(limit)s;
+
+-- accept_version --
+-- Its index was found complete and true.
+UPDATE relevanced.version SET state = 'verified' WHERE version_id = %(version_id)s AND state IN ('prepared', 'verified');

@@ -1,0 +1,125 @@
+"""Verification: whatever is wrong with an index, promotion does not get it."""
+
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from relevanced.daemon import history
+from relevanced.daemon.database import Database
+from relevanced.daemon.documents import load_documents
+from relevanced.daemon.errors import BadInput
+from relevanced.daemon.index import Index, IndexPolicy
+from relevanced.daemon.ports import Encoder, silent
+from relevanced.daemon.promotion import Promotion
+from relevanced.daemon.records import Document
+from relevanced.daemon.verification import VerifyPolicy
+
+
+@pytest.fixture
+def index(database: Database) -> Index:
+    return Index(database, IndexPolicy())
+
+
+@pytest.fixture
+def prepared(index: Index, encoder: Encoder, database: Database) -> int:
+    """A version that holds 200 documents, of two words each out of 400."""
+    rng = np.random.default_rng(7)
+    words = [f"w{n}" for n in range(400)]
+    load_documents(database, [Document(f"d{n:03}", " ".join(rng.choice(words, 2)), "") for n in range(200)], silent)
+    with database.connection() as connection:
+        version_id = history.register_version(connection, None)
+    history.complete_version(database, version_id, Path("/m"), encoder.fingerprint, encoder.dimension, {})
+    index.prepare(version_id, encoder, silent)
+    return version_id
+
+
+def test_a_sound_index_is_verified(prepared: int, index: Index, encoder: Encoder, database: Database) -> None:
+    outcome = index.verify(prepared, encoder, ["w1 w2", "w3"])
+    assert outcome.verdict == "accepted"
+    assert outcome.sentence == (
+        "Verified version 1: 200 documents, 64 of them encoded again alike; "
+        f"recall@10 {outcome.numbers['recall@10']:.3f} against exact search on 2 queries."
+    )
+    assert history.version(database, prepared).state == "verified"
+    assert index.verify(prepared, encoder, []).verdict == "accepted"  # it may be repeated
+
+
+def test_a_version_that_was_not_prepared_is_not_looked_at(index: Index, encoder: Encoder, database: Database) -> None:
+    with database.connection() as connection:
+        version_id = history.register_version(connection, None)
+    history.complete_version(database, version_id, Path("/m"), encoder.fingerprint, encoder.dimension, {})
+    with pytest.raises(BadInput, match="Version 1 is candidate and has no complete index"):
+        index.verify(version_id, encoder, [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("DELETE FROM relevanced.embeddings_v1 WHERE document_id < 'd002'", "its index has 198 of 200 documents"),
+        ("UPDATE relevanced.embeddings_v1 SET content_sha = 'x' WHERE document_id = 'd001'", "1 of them outdated"),
+        (
+            "INSERT INTO relevanced.embeddings_v1"
+            " SELECT 'gone', 0, embedding, '' FROM relevanced.embeddings_v1 LIMIT 1",
+            "and 1 that were deleted",
+        ),
+        (
+            "UPDATE relevanced.embeddings_v1 AS mine SET embedding = other.embedding"
+            " FROM relevanced.embeddings_v1 AS other WHERE other.document_id = 'd000'",
+            "a document encoded again has cosine",
+        ),
+        ("DROP INDEX relevanced.embeddings_v1_hnsw", "Postgres would answer a search without its HNSW index"),
+    ],
+)
+def test_a_fault_is_named_and_the_version_cannot_be_promoted(
+    prepared: int, index: Index, encoder: Encoder, database: Database, fault: str, reason: str
+) -> None:
+    with database.connection() as connection:
+        connection.execute(fault)
+    outcome = index.verify(prepared, encoder, [])
+    assert outcome.verdict == "rejected"
+    assert reason in outcome.sentence
+    with pytest.raises(BadInput, match="Version 1 is rejected, and only a verified version can be promoted"):
+        Promotion(database).promote(prepared, actor="ada", reason="")
+    index.prepare(prepared, encoder, silent)  # heals all but a vector that was exchanged
+    assert (index.verify(prepared, encoder, []).verdict == "accepted") == ("cosine" not in reason)
+
+
+def test_an_index_with_poor_recall_is_rejected(prepared: int, encoder: Encoder, database: Database) -> None:
+    asking_too_much = IndexPolicy(verify=VerifyPolicy(min_recall=1.0), m=2, ef_construction=4, ef_search=10)
+    with database.connection() as connection:
+        connection.execute("DROP INDEX relevanced.embeddings_v1_hnsw")
+    index = Index(database, asking_too_much)
+    index.prepare(prepared, encoder, silent)
+    outcome = index.verify(prepared, encoder, [f"w{n}" for n in range(60)])
+    assert outcome.verdict == "rejected"
+    assert "of the exact top 10; 1.0 is asked" in outcome.sentence
+
+
+def test_changes_since_the_preparation_are_applied_first(
+    prepared: int, index: Index, encoder: Encoder, database: Database
+) -> None:
+    load_documents(database, [Document("new", "zebra", "")], silent)
+    assert index.verify(prepared, encoder, []).numbers["documents"] == 201
+
+
+def test_changes_that_cannot_be_applied_yet_are_no_fault(
+    prepared: int, index: Index, encoder: Encoder, database: Database
+) -> None:
+    with psycopg.connect(database.url) as still_open:
+        still_open.execute("INSERT INTO relevanced.lease (name, holder, expires_at) VALUES ('x', 'x', now())")
+        load_documents(database, [Document("new", "zebra", "")], silent)
+        assert index.verify(prepared, encoder, []).verdict == "accepted"
+    assert index.catch_up(prepared, encoder) == 1
+
+
+def test_the_live_version_stays_verified_whatever_is_found(
+    prepared: int, index: Index, encoder: Encoder, database: Database
+) -> None:
+    index.verify(prepared, encoder, [])
+    Promotion(database).promote(prepared, actor="ada", reason="")
+    with database.connection() as connection:
+        connection.execute("DELETE FROM relevanced.embeddings_v1 WHERE document_id = 'd001'")
+    assert index.verify(prepared, encoder, []).verdict == "rejected"
+    assert history.version(database, prepared).state == "verified"
