@@ -92,15 +92,11 @@ class Embeddings:
                 passages of one document.
         """
         ef_search = min(max(ef_search, 2 * k), 1000)  # 1000 is the most that pgvector takes; the scan goes on by itself
-        # A pipeline: the settings and the search reach the server together.
-        with connection.pipeline():
-            if exact:
-                connection.execute(sql.postgres["set_exact_search"])
-            else:
-                connection.execute(sql.postgres["set_search"], {"ef_search": str(ef_search)})
-            rows = connection.execute(
-                self._statement("search_embeddings"), _asked(vectors, k, max(ef_search, 2 * k))
-            ).fetchall()
+        if exact:
+            connection.execute(sql.postgres["set_exact_search"])
+        else:
+            connection.execute(sql.postgres["set_search"], {"ef_search": str(ef_search)})
+        rows = connection.execute(self._statement("search_embeddings"), _asked(vectors, k, max(ef_search, 2 * k)))
         found: list[list[Hit]] = [[] for _ in vectors]
         for row in rows:
             hits = found[row["place"] - 1]

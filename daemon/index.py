@@ -157,7 +157,7 @@ class Index:
 
     def search(self, version_id: int, vectors: Vectors, k: int) -> list[list[Hit]]:
         """
-        Find the k nearest documents of each query vector, best first, in one round trip.
+        Find the k nearest documents of each query vector, best first, all in one statement.
 
         Args:
             vectors: float32 (n, dimension), unit length, made by the model of this version.
