@@ -75,6 +75,7 @@ def answer_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         details = {
+            400: "The body cannot be read; send JSON in UTF-8.",
             404: f"There is nothing at {request.url.path}; /docs lists what there is.",
             405: f"{request.url.path} does not take {request.method}; /docs lists what there is.",
         }

@@ -1,0 +1,321 @@
+"""Search: one version per answer, one record per search, and no failure that the searcher need not see."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
+
+from relevanced.consumers.decode import decode
+from relevanced.consumers.memory import MemorySource
+from relevanced.daemon import history
+from relevanced.daemon.database import Database
+from relevanced.daemon.documents import document_text, load_documents
+from relevanced.daemon.errors import BadInput, Retry, StopDaemon
+from relevanced.daemon.exploration import ExplorationPolicy
+from relevanced.daemon.index import Index, IndexPolicy
+from relevanced.daemon.model_store import ModelPolicy, ModelStore
+from relevanced.daemon.ports import silent
+from relevanced.daemon.promotion import Promotion
+from relevanced.daemon.records import Document, SearchRequest
+from relevanced.daemon.search import NoLiveVersion, QueryVectors, Search, SearchPolicy
+
+NOON = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
+DOCUMENTS = [
+    Document("HP:0002094", "Dyspnea", "Difficult or labored breathing."),
+    Document("HP:0002015", "Dysphagia", "Difficulty in swallowing."),
+    Document("HP:0002315", "Headache", "Cephalgia, or pain sensed in various parts of the head."),
+    Document("HP:0000822", "Hypertension", "The presence of chronic increased pressure in the arteries."),
+    Document("HP:0002829", "Arthralgia", "Joint pain."),
+    Document("HP:0000421", "Epistaxis", "Bleeding from the nose."),
+    Document("HP:0000365", "Hearing impairment", ""),
+    Document("HP:0100749", "Chest pain", "An unpleasant sensation in the chest."),
+]
+
+
+class FullDisk:
+    """A sink that takes nothing."""
+
+    def write(self, records):
+        raise Retry("The spool has no room left; make some.")
+
+
+class StandingClock:
+    def now(self):
+        return NOON
+
+
+class World:
+    """Two verified versions of one model: the second reads queries with a prompt, so it is a space of its own."""
+
+    def __init__(self, database, directory):
+        self.database = database
+        self.models = ModelStore(directory)
+        self.index = Index(database, IndexPolicy())
+        self.promotion = Promotion(database)
+        self.encoders = {}
+        load_documents(database, DOCUMENTS, silent)
+        for policy in (ModelPolicy(), ModelPolicy(query_prompt="Instruct: name the organ. Query: ")):
+            self._add(policy)
+
+    def _add(self, policy):
+        with self.database.connection() as connection:
+            version_id = history.register_version(connection, None)
+        directory = self.models.adopt(policy, version_id)
+        self.models.write_manifest(directory, {"base": policy.base})
+        encoder = self.encoders[version_id] = self.models.open(directory)
+        history.complete_version(self.database, version_id, directory, encoder.fingerprint, encoder.dimension, {})
+        self.index.prepare(version_id, encoder, silent)
+        assert self.index.verify(version_id, encoder, []).verdict == "accepted"
+
+    def search(self, sink, **changes):
+        parts = {
+            "database": self.database,
+            "index": self.index,
+            "models": self.models,
+            "promotion": self.promotion,
+            "sink": sink,
+            "exploration": ExplorationPolicy(),
+            "policy": SearchPolicy(),
+            "clock": StandingClock(),
+            "seed": 0,
+        }
+        return Search(**{**parts, **changes})
+
+    def exact(self, version_id, user_query):
+        """document_id -> score, best first, without an index."""
+        encoder = self.encoders[version_id]
+        vectors = encoder.encode_documents([document_text(document.title, document.text) for document in DOCUMENTS])
+        scores = (vectors @ encoder.encode_queries([user_query])[0]).tolist()
+        ids = [document.document_id for document in DOCUMENTS]
+        return dict(sorted(zip(ids, scores, strict=True), key=lambda pair: -pair[1]))
+
+
+@pytest.fixture(scope="module")
+def world(postgres, tmp_path_factory):
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE test_search")
+    directory = tmp_path_factory.mktemp("search")
+    database = Database.open(make_conninfo(postgres, dbname="test_search"), directory)
+    yield World(database, directory / "versions")
+    database.close()
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("DROP DATABASE test_search WITH (FORCE)")
+
+
+@pytest.fixture(autouse=True)
+def first_version_is_live(request):
+    if "world" in request.fixturenames:
+        world = request.getfixturevalue("world")
+        world.promotion.promote(1, actor="test", reason="start")
+
+
+@pytest.fixture
+def sink():
+    return MemorySource()
+
+
+def records_of(sink):
+    return [decode(record.value) for record in sink.poll(1000).records]
+
+
+def scores_of(answer):
+    return {hit.document_id: hit.score for hit in answer.hits}
+
+
+def test_an_answer_has_the_documents_in_the_order_of_their_scores(world, sink):
+    (answer,) = world.search(sink).search([SearchRequest("trouble breathing", k=3)])
+
+    assert answer.version_id == 1
+    assert [hit.position for hit in answer.hits] == [1, 2, 3]
+    assert (answer.hits[0].document_id, answer.hits[0].title) == ("HP:0002094", "Dyspnea")
+    assert answer.hits[0].text == "Difficult or labored breathing."
+    exact = world.exact(1, "trouble breathing")
+    assert [hit.document_id for hit in answer.hits] == list(exact)[:3]
+    assert scores_of(answer) == pytest.approx({key: exact[key] for key in list(exact)[:3]}, abs=1e-3)  # halfvec
+
+
+def test_each_search_leaves_the_record_that_its_clicks_are_joined_to(world, sink):
+    request = SearchRequest("Trouble breathing?", 2, client_id="c1", session_id="s1", application="shop")
+    (answer,) = world.search(sink).search([request])
+
+    (raw,) = sink.poll(10).records
+    record = json.loads(raw.value)
+    assert record == {
+        "query_id": answer.query_id,
+        "user_query": "Trouble breathing?",
+        "client_id": "c1",
+        "session_id": "s1",
+        "application": "shop",
+        "timestamp": "2026-01-31T12:00:00.250+00:00",
+        "object_id_field": "document_id",
+        "query_response_id": record["query_response_id"],
+        "query_response_hit_ids": [hit.document_id for hit in answer.hits],
+        "query_attributes": {"version": "1", "policy": None, "propensities": None},
+    }
+
+
+def test_what_the_caller_did_not_tell_is_left_out_and_a_given_time_is_kept(world, sink):
+    world.search(sink).search([SearchRequest("nose bleed", timestamp=datetime(2020, 2, 2, tzinfo=UTC))])
+
+    record = json.loads(sink.poll(1).records[0].value)
+    assert not {"client_id", "session_id", "application"} & record.keys()
+    assert record["timestamp"] == "2020-02-02T00:00:00.000+00:00"
+
+
+def test_a_batch_answers_each_request_with_its_own_k_and_its_own_query_id(world, sink):
+    requests = [SearchRequest("nose bleed", k=1), SearchRequest("sore joints", k=4), SearchRequest("nose bleed", k=2)]
+    answers = world.search(sink).search(requests)
+
+    assert [len(answer.hits) for answer in answers] == [1, 4, 2]
+    assert [answer.hits[0].title for answer in answers] == ["Epistaxis", "Arthralgia", "Epistaxis"]
+    assert len({answer.query_id for answer in answers}) == 3
+    assert [record.query_id for record in records_of(sink)] == [answer.query_id for answer in answers]
+
+
+def test_no_request_is_no_answer_and_no_record(world, sink):
+    assert world.search(sink).search([]) == []
+    assert records_of(sink) == []
+
+
+def test_what_is_shown_under_exploration_is_what_is_logged(world, sink):
+    search = world.search(sink, exploration=ExplorationPolicy(swap_probability=1.0))
+    answers = search.search([SearchRequest("pain", k=5)] * 20)
+
+    orders = [tuple(hit.document_id for hit in answer.hits) for answer in answers]
+    assert len(set(orders)) > 1
+    assert all([hit.position for hit in answer.hits] == [1, 2, 3, 4, 5] for answer in answers)
+    assert all(scores_of(answer) == scores_of(answers[0]) for answer in answers)
+    for record, order in zip(records_of(sink), orders, strict=True):
+        assert tuple(record.query_response_hit_ids) == order
+        assert record.query_attributes["policy"] == "fairpairs:1"
+        assert len(record.query_attributes["propensities"]) == 5
+
+
+def test_after_a_promotion_the_next_search_is_in_the_new_space(world, sink):
+    search = world.search(sink)
+    search.search([SearchRequest("pain")])
+    world.promotion.promote(2, actor="test", reason="better")
+    (answer,) = search.search([SearchRequest("pain")])
+
+    assert answer.version_id == 2
+    assert scores_of(answer) == pytest.approx(world.exact(2, "pain"), abs=1e-3)
+    assert max(abs(world.exact(1, "pain")[key] - score) for key, score in scores_of(answer).items()) > 0.05
+
+
+def test_no_answer_mixes_two_versions_while_the_pointer_moves(world, sink):
+    search, done = world.search(sink, policy=SearchPolicy(cached_queries=1)), threading.Event()
+    texts = ["pain", "nose bleed", "cannot swallow"]
+    exact = {(version, text): world.exact(version, text) for version in (1, 2) for text in texts}
+
+    def move():
+        while not done.is_set():
+            world.promotion.promote(2, actor="test", reason="forth")
+            world.promotion.rollback(actor="test", reason="back")
+
+    with ThreadPoolExecutor(5) as pool:
+        moving = pool.submit(move)
+        batches = list(pool.map(lambda _: search.search([SearchRequest(text) for text in texts]), range(40)))
+        done.set()
+        moving.result()
+
+    assert {answers[0].version_id for answers in batches} == {1, 2}
+    for answers in batches:
+        assert len({answer.version_id for answer in answers}) == 1
+        for text, answer in zip(texts, answers, strict=True):
+            assert scores_of(answer) == pytest.approx(exact[answer.version_id, text], abs=1e-3)
+
+
+def test_a_model_that_did_not_make_the_vectors_is_never_asked(world, sink):
+    with world.database.connection() as connection:
+        connection.execute("UPDATE relevanced.version SET fingerprint = fingerprint || '!' WHERE version_id = 1")
+    try:
+        with pytest.raises(StopDaemon, match="is not the one that made version 1's vectors"):
+            world.search(sink).search([SearchRequest("pain")])
+    finally:
+        with world.database.connection() as connection:
+            connection.execute("UPDATE relevanced.version SET fingerprint = rtrim(fingerprint, '!')")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"user_query": ""}, "The query is empty; type some words."),
+        ({"user_query": " \t\n"}, "The query is empty; type some words."),
+        ({"user_query": "a" * 2001}, "The query has 2,001 characters; shorten it to 2,000 at most."),
+        ({"user_query": "a\x00b"}, "The query holds characters that are no text; send it as UTF-8, without U+0000."),
+        ({"user_query": "a\udc80"}, "The query holds characters that are no text; send it as UTF-8, without U+0000."),
+        ({"k": 0}, "k is 0; ask for 1 to 100 documents."),
+        ({"k": 101}, "k is 101; ask for 1 to 100 documents."),
+    ],
+)
+def test_a_request_that_cannot_be_answered_gets_a_sentence_and_leaves_no_record(world, sink, wrong, sentence):
+    good = SearchRequest("pain")
+    with pytest.raises(BadInput) as refused:
+        world.search(sink).search([good, replace(good, **wrong)])
+    assert str(refused.value) == sentence
+    assert records_of(sink) == []
+
+
+def test_the_longest_query_and_any_script_are_answered(world, sink):
+    answers = world.search(sink).search([SearchRequest("ä" * 2000), SearchRequest("頭痛 🤕", k=100)])
+    assert [len(answer.hits) for answer in answers] == [len(DOCUMENTS)] * 2
+
+
+def test_a_sink_that_fails_costs_the_record_and_not_the_answer(world):
+    search = world.search(FullDisk())
+    with capture_logs() as logs:
+        answers = search.search([SearchRequest("nose bleed"), SearchRequest("pain", client_id="c1")])
+
+    assert len(answers) == 2
+    assert search.lost_records == 2
+    (warning,) = logs
+    assert warning["log_level"] == "warning"
+    assert "nose" not in str(warning)
+    assert "c1" not in str(warning)
+
+
+def test_before_the_first_version_the_remedy_is_told(world, database, sink):
+    search = world.search(sink, database=database, promotion=Promotion(database))
+    for ask in (search.ready, lambda: search.search([SearchRequest("pain")])):
+        with pytest.raises(NoLiveVersion, match="`relevanced documents load FILE` makes the first"):
+            ask()
+
+
+def test_a_query_asked_again_is_not_encoded_again(new_encoder):
+    vectors, encoder = QueryVectors(2), Counting(new_encoder())
+    first = vectors.of(["a", "b"], encoder)
+    again = vectors.of(["b", "a"], encoder)
+    assert encoder.encoded == ["a", "b"]
+    assert np.array_equal(again, first[::-1])
+
+    vectors.of(["c"], encoder)  # "b" was asked least recently
+    vectors.of(["a", "b"], encoder)
+    assert encoder.encoded == ["a", "b", "c", "b"]
+
+
+def test_two_spaces_never_share_a_vector_and_no_room_is_no_failure(new_encoder):
+    vectors = QueryVectors(0)
+    one, two = new_encoder(), new_encoder(seed=1)
+    assert np.array_equal(vectors.of(["a", "b"], one), one.encode_queries(["a", "b"]))
+    vectors = QueryVectors(10)
+    vectors.of(["a"], one)
+    assert np.array_equal(vectors.of(["a"], two), two.encode_queries(["a"]))
+
+
+class Counting:
+    """An encoder that notes what it was asked."""
+
+    def __init__(self, encoder):
+        self._encoder, self.encoded = encoder, []
+        self.fingerprint, self.dimension = encoder.fingerprint, encoder.dimension
+
+    def encode_queries(self, texts):
+        self.encoded += texts
+        return self._encoder.encode_queries(texts)
