@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+
 from relevanced.consumers.events import Instant, UbiEvent, UbiQuery
 from relevanced.daemon.errors import DeadLetter
 from relevanced.daemon.records import RawRecord
@@ -20,9 +21,19 @@ MAX_RECORD: Final = 1_000_000  # bytes; a UBI record has a few kB, and a log lin
 class _Shape(msgspec.Struct):
     """What tells the kinds of record apart; their fields are checked afterwards, by the kind's own decoder."""
 
-    action_name: msgspec.Raw = msgspec.Raw(b"null")
-    index: msgspec.Raw | None = None
-    create: msgspec.Raw | None = None
+    action_name: msgspec.Raw = msgspec.Raw()
+    query_id: msgspec.Raw = msgspec.Raw()
+    user_query: msgspec.Raw = msgspec.Raw()
+    index: msgspec.Raw = msgspec.Raw()
+    create: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def is_event(self) -> bool:
+        return bytes(self.action_name) not in (b"", b"null")
+
+    @property
+    def is_bulk_action(self) -> bool:
+        return bool(self.index or self.create) and not (self.query_id or self.user_query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +87,10 @@ def decode(value: bytes) -> UbiQuery | UbiEvent | None:
     kind = "record"
     try:
         shape = _SHAPE.decode(value)
-        if bytes(shape.action_name) != b"null":
+        if shape.is_event:
             kind = "event"
             return _checked(_EVENT.decode(value))
-        if shape.index is not None or shape.create is not None:
+        if shape.is_bulk_action:
             return None
         kind = "query"
         return _QUERY.decode(value)
@@ -101,5 +112,5 @@ def _checked(event: UbiEvent) -> UbiEvent:
 
 def _in_words(error: Exception) -> str:
     """msgspec's words, with the field's path as a reader would write it."""
-    text = str(error).replace(" - at `$.", " at `").replace(" - at `$`", "")
+    text = str(error).removeprefix("JSON is malformed: ").replace(" - at `$.", " at `")
     return text[:1].lower() + text[1:]
