@@ -52,16 +52,17 @@ class StandingClock:
 
 
 class World:
-    """Two verified versions of one model: the second reads queries with a prompt, so it is a space of its own."""
+    """Two verified versions of one model: the second reads texts behind prompts, so it is a space of its own."""
 
     def __init__(self, database, directory):
         self.database = database
         self.models = ModelStore(directory)
         self.index = Index(database, IndexPolicy())
         self.promotion = Promotion(database)
-        self.encoders = {}
+        self.encoders, self.vectors = {}, {}
         load_documents(database, DOCUMENTS, silent)
-        for policy in (ModelPolicy(), ModelPolicy(query_prompt="Instruct: name the organ. Query: ")):
+        other = ModelPolicy(query_prompt="Instruct: name the organ. Query: ", document_prompt="A finding of medicine: ")
+        for policy in (ModelPolicy(), other):
             self._add(policy)
 
     def _add(self, policy):
@@ -71,6 +72,8 @@ class World:
         self.models.write_manifest(directory, {"base": policy.base})
         encoder = self.encoders[version_id] = self.models.open(directory)
         history.complete_version(self.database, version_id, directory, encoder.fingerprint, encoder.dimension, {})
+        texts = [document_text(document.title, document.text) for document in DOCUMENTS]
+        self.vectors[version_id] = encoder.encode_documents(texts)
         self.index.prepare(version_id, encoder, silent)
         assert self.index.verify(version_id, encoder, []).verdict == "accepted"
 
@@ -90,9 +93,7 @@ class World:
 
     def exact(self, version_id, user_query):
         """document_id -> score, best first, without an index."""
-        encoder = self.encoders[version_id]
-        vectors = encoder.encode_documents([document_text(document.title, document.text) for document in DOCUMENTS])
-        scores = (vectors @ encoder.encode_queries([user_query])[0]).tolist()
+        scores = (self.vectors[version_id] @ self.encoders[version_id].encode_queries([user_query])[0]).tolist()
         ids = [document.document_id for document in DOCUMENTS]
         return dict(sorted(zip(ids, scores, strict=True), key=lambda pair: -pair[1]))
 
