@@ -37,6 +37,7 @@ class Log:
 
     evidence: pa.Table
     ranks: pa.Table  # of the first version
+    live_ranks: pa.Table  # of the last
     relevant: np.ndarray  # bool (queries, candidates)
     sessions: int
 
@@ -76,7 +77,7 @@ def simulate(traffic: Traffic) -> Log:
             )
         )
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Log(_evidence(*columns), _ranks(orders[0]), relevant, per_version * len(traffic.skill))
+    return Log(_evidence(*columns), _ranks(orders[0]), _ranks(orders[-1]), relevant, per_version * len(traffic.skill))
 
 
 def _swapped(shown: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:

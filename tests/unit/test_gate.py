@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevanced.daemon.gate import GatePolicy, compare
@@ -80,6 +80,7 @@ def test_arms_of_different_queries_cannot_be_compared():
 
 
 @given(st.floats(-0.2, 0.2), st.floats(0, 0.3), st.integers(200, 500), st.floats(0, 0.05))
+@settings(deadline=None)
 def test_the_verdict_follows_from_where_the_interval_lies(mean, spread, queries, bar):
     comparison = compare(*arms(mean, spread, queries), GatePolicy(min_improvement=bar), candidate=2, live=1)
     assert comparison.low - 1e-9 <= comparison.difference <= comparison.high + 1e-9
