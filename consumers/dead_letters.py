@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Final
 
 import pyarrow as pa
+
 from relevanced.consumers.impressions import MOMENT
 from relevanced.daemon.records import RawRecord
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
+
 from relevanced.consumers.events import UbiEvent, number
 from relevanced.consumers.impressions import MOMENT
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
+
 from relevanced.consumers.events import MAX_POSITION, UbiEvent, UbiQuery, number
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import structlog
+
 from relevanced.consumers.clicks import click_rows
 from relevanced.consumers.dead_letters import dead_letter_rows
 from relevanced.consumers.decode import decode_batch

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+
 from relevanced.daemon.records import Batch, RawRecord
 
 _PARTITION: Final = "memory"

@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa
 from duckdb_extensions import import_extension
 from psycopg.conninfo import conninfo_to_dict
+
 from relevanced import sql
 from relevanced.daemon.errors import BadInput, Retry, StopDaemon
 
@@ -109,7 +110,7 @@ class LogStore:
             cursor.execute("USE lake")
             cursor.execute(sql.script("duckdb", "schema.sql"))
             if cursor.execute(sql.duckdb["count_turns"]).fetchall() == [(0,)]:
-                cursor.execute(sql.duckdb["end_turn"])
+                cursor.execute(sql.duckdb["add_turn"])
             cursor.execute("COMMIT")
 
     @contextmanager
@@ -121,9 +122,8 @@ class LogStore:
         """
         with self._turn, self._cursor() as cursor:
             cursor.execute("BEGIN")
-            cursor.execute(sql.duckdb["begin_turn"])
+            cursor.execute(sql.duckdb["snapshot"])  # DuckLake begins with the first look; from here on commits conflict
             yield Rows(cursor)
-            cursor.execute(sql.duckdb["end_turn"])
             cursor.execute("COMMIT")
 
     def offsets(self, source: str) -> dict[str, int]:

@@ -1,27 +1,25 @@
--- begin_turn --
--- Replace the one row that every writing transaction replaces. DuckLake takes two transactions that delete the same row
--- for a conflict, but not two that insert the first offset of a partition; so of two writers that overlap one gives way.
-DELETE FROM lake.source_offset WHERE source = '';
-
--- end_turn --
--- Put that row back.
-INSERT INTO lake.source_offset VALUES ('', '', 0);
-
 -- count_turns --
--- There is one such row, or none yet in a new log store.
+-- A new log store has no row yet of the kind that take_turn replaces.
 SELECT count(*) FROM lake.source_offset WHERE source = '';
+
+-- add_turn --
+-- Give it one.
+INSERT INTO lake.source_offset VALUES ('', '', 0);
 
 -- offsets --
 -- Where each partition of a source goes on.
 SELECT partition, max(next_offset) FROM lake.source_offset WHERE source = $source GROUP BY partition;
 
 -- remove_offsets --
--- Take out the rows of the partitions that are about to move; `moved` is registered by the caller.
-DELETE FROM lake.source_offset WHERE (source, partition) IN (SELECT (source, partition) FROM moved);
+-- Take out the rows of the partitions that are about to move, which the caller registers as `moved`, and with them the
+-- row that every such transaction replaces: DuckLake takes two that delete the same row for a conflict, but not two that
+-- insert the first offset of a partition. So of two consumers that overlap one gives way.
+DELETE FROM lake.source_offset WHERE source = '' OR (source, partition) IN (SELECT (source, partition) FROM moved);
 
 -- insert_offsets --
--- Say where they go on.
-INSERT INTO lake.source_offset BY NAME SELECT source, partition, next_offset FROM moved;
+-- Say where they go on, and put that row back.
+INSERT INTO lake.source_offset BY NAME
+SELECT source, partition, next_offset FROM moved UNION ALL SELECT '', '', 0;
 
 -- append_query --
 -- Add the `rows` that the caller registered.

@@ -9,13 +9,13 @@ import duckdb
 import psycopg
 import pyarrow as pa
 import pytest
+
 from relevanced import sql
 from relevanced.consumers.clicks import CLICK
 from relevanced.consumers.loop import step
 from relevanced.consumers.memory import MemorySource
 from relevanced.daemon.errors import BadInput, Retry, StopDaemon
 from relevanced.daemon.log_store import LogStore
-
 from tests.lake import Lake
 
 
