@@ -5,6 +5,7 @@ In:  a connection string, or the state directory for the embedded server.
 Out: connections that commit at the end; index, promotion, history, documents, lease and cycle use them.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ from relevanced.daemon.errors import BadInput, RelevancedError, Retry, StopDaemo
 
 # Older ones corrupt indexes; see pgvector's changelog for 0.8.4.
 OLDEST_PGVECTOR: Final = (0, 8, 4)
+
+# What a lost server means is said by connection(); the pool would print a line for each attempt to reach it.
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 # A connection that takes longer than this in seconds to come is one that the caller should retry.
 _PATIENCE: Final = 10

@@ -100,7 +100,8 @@ class WordsEncoder:
             for word in ["", *text.lower().replace(".", " ").split()]:
                 rng = np.random.default_rng([self._seed, zlib.crc32(word.encode())])
                 vector += rng.standard_normal(self.dimension, dtype=np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
 
 
 @pytest.fixture

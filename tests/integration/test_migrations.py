@@ -10,7 +10,6 @@ import pytest
 from psycopg.rows import dict_row
 
 from relevanced import sql
-from relevanced.daemon import database as database_module
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
 
@@ -66,7 +65,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(
 ) -> None:
     url = new_database_url()
     known = sql.migrations()
-    monkeypatch.setattr(database_module.sql, "migrations", lambda: known | {"9999_broken.sql": "SELECT 1 / 0"})
+    monkeypatch.setattr(sql, "migrations", lambda: known | {"9999_broken.sql": "SELECT 1 / 0"})
     with pytest.raises(psycopg.errors.DivisionByZero):
         Database.open(url, tmp_path)
     with psycopg.connect(url) as connection:

@@ -148,6 +148,22 @@ def test_of_promotions_at_the_same_moment_exactly_one_wins(
     assert len(history.serving_history(database)) == 2
 
 
+def test_a_version_that_is_rejected_at_the_last_moment_is_not_promoted(
+    promotion: Promotion, new_version: NewVersion, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version_id = new_version("verified")
+    change = Promotion._change
+
+    def change_late(*arguments: object) -> object:
+        history.set_state(database, version_id, "rejected")
+        return change(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Promotion, "_change", change_late)
+    with pytest.raises(BadInput, match="Another change"):
+        promote(promotion, version_id)
+    assert promotion.serving() == Serving(None, None)
+
+
 def test_listeners_hear_of_a_change_once_it_is_committed(
     promotion: Promotion, new_version: NewVersion, database: Database
 ) -> None:
