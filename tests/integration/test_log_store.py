@@ -1,7 +1,7 @@
 """The log store on a real Postgres: what is visible when, who gives way to whom, what survives."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from relevanced import sql
+from relevanced.consumers import loop
 from relevanced.consumers.clicks import CLICK
 from relevanced.consumers.loop import step
 from relevanced.consumers.memory import MemorySource
@@ -261,3 +262,31 @@ def test_a_waiting_thread_gets_its_turn_after_the_other(log_store: LogStore) -> 
         assert not finished.is_set()
     thread.join()
     assert (log_store.offsets("first"), log_store.offsets("second")) == ({"0": 1}, {"0": 1})
+
+
+def test_two_consumers_with_a_log_store_each_both_finish(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two processes do, each with a DuckDB of its own: they give way to one another, and neither for good."""
+    monkeypatch.setattr(loop, "MAX_RECORDS", 5)
+    stores = [lake.open(), lake.open()]
+    both_begin = threading.Barrier(2)
+
+    def consume(store: LogStore, name: str) -> None:
+        stop = threading.Event()
+
+        class Source(MemorySource):
+            def commit(self, offsets: Mapping[str, int]) -> None:
+                if offsets == {"memory": 40}:
+                    stop.set()
+
+        source = Source([click(f"{name}{number}") for number in range(40)])
+        source.name = name
+        both_begin.wait()
+        loop.run(source, store, stop)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(consume, store, name) for store, name in zip(stores, "ab", strict=True)]:
+            done.result()
+    counted = lake.rows("SELECT count(*), count(DISTINCT query_id) FROM click")
+    assert counted == [(80, 80)]
+    for store in stores:
+        store.close()
