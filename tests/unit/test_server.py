@@ -45,6 +45,11 @@ def test_the_loopback_of_ipv6_will_do():
     listen("::1", 0).close()
 
 
+def test_a_connection_sends_at_once(listener):
+    with socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_the_event_ends_it_after_the_request_in_flight(listener):
     app, stop, asked, go_on = FastAPI(), threading.Event(), threading.Event(), threading.Event()
 
