@@ -32,7 +32,9 @@ class TransformerEncoder:
         self.fingerprint = fingerprint
         self.dimension = cast(int, model.get_embedding_dimension())
         self._model = model
-        self._tokenizer = Lock()  # transformers sets truncation anew at each call, on an object that all threads share
+        # transformers sets truncation at each call, on an object that all threads share; before tokenizers 0.23.1 that
+        # could raise "Already borrowed" in another thread (huggingface/transformers#47085).
+        self._tokenizer = Lock()
 
     @classmethod
     def load(cls, directory: Path, fingerprint: str) -> "TransformerEncoder":

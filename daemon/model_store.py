@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Annotated, Any, Final
 
 from annotated_types import Ge
+from safetensors import SafetensorError
 
 from relevanced.daemon.errors import BadInput, FailStep
 from relevanced.daemon.ports import Encoder
@@ -72,7 +73,7 @@ class ModelStore:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             model.save(str(partial), create_model_card=False)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             raise BadInput(f"The model in {source} cannot be taken over: {str(error).splitlines()[0]}") from error
         self._forget(self.directory(version_id))
         shutil.rmtree(self.directory(version_id), ignore_errors=True)

@@ -8,6 +8,7 @@ is off and the order of the triplets follows from seed and epoch.
 """
 
 import ctypes
+import io
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from typing import Final, TextIO
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from relevanced.daemon.contrastive import Batches, Triplets, add_gradients
 from relevanced.daemon.encoder import load_model
@@ -59,7 +61,7 @@ class Training:
     def __init__(self, job: TrainingJob) -> None:
         self._job, self._policy = job, job.policy
         self._triplets = Triplets.read(job.triplets)
-        self._model = load_model(job.base)  # in eval mode, where dropout is off: FIGURE
+        self._model = load_model(job.base)  # in eval mode, where dropout is off
         self._batches = Batches(self._model, self._triplets)
         parameters = [one for one in self._model.parameters() if one.requires_grad]
         self._optimizer = torch.optim.AdamW(
@@ -136,9 +138,11 @@ class Training:
             "optimizer": self._optimizer.state_dict(),
             "progress": asdict(self._progress),
         }
+        buffer = io.BytesIO()  # torch itself would report a full disk as a RuntimeError without a reason
+        torch.save(state, buffer)
         partial = self._job.directory / f"{_CHECKPOINT}.partial"
         with partial.open("wb") as opened:
-            torch.save(state, opened)
+            opened.write(buffer.getbuffer())
             opened.flush()
             os.fsync(opened.fileno())
         partial.rename(self._job.directory / _CHECKPOINT)
@@ -207,8 +211,8 @@ def main(directory: str, parent: str) -> int:
         return training.run(out)
     except FailStep as error:
         sentence = str(error)
-    except OSError as error:
-        sentence = f"Training cannot go on in {directory}: {error}"
+    except (OSError, SafetensorError) as error:
+        sentence = f"Training cannot go on in {directory}: {str(error).splitlines()[0]}"
     out.write(json.dumps({"error": sentence}) + "\n")
     out.flush()
     return CANNOT

@@ -162,7 +162,7 @@ def _run_child(job: TrainingJob, progress: Progress) -> None:
     # A session of its own, so that Ctrl-C in the terminal comes to this process alone, which ends the child cleanly.
     with (
         (job.directory / LOG).open("wb") as log,
-        subprocess.Popen(  # noqa: S603 - the command is our own
+        subprocess.Popen(
             command,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,210 @@
+"""Training in a real child process, killed, stopped and repeated; the model is tiny, all else is as in production."""
+
+import dataclasses
+import hashlib
+import json
+import resource
+import shutil
+import subprocess
+import sys
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from relevanced.daemon.encoder import TransformerEncoder
+from relevanced.daemon.errors import FailStep, Retry
+from relevanced.daemon.ports import silent
+from relevanced.daemon.training import TrainingJob, TrainingPolicy, train
+from tests.tiny import WORDS, make_tiny_model
+
+EPOCHS, STEPS = 100, 300  # so many that the child is still under way when the parent hears of the first ones
+PATIENCE = 120  # seconds; only a hang waits so long
+
+
+def triplets(weight=1.0):
+    rows = []
+    for number, word in enumerate(WORDS):
+        other, third = WORDS[number - 1], WORDS[number - 2]
+        rows.append(
+            {
+                "anchor": f"the {word}",
+                "query_key": word,
+                "positive": f"{word} of {other}",
+                "negatives": [f"{third} of {word}"],
+                "weight": weight,
+            }
+        )
+    return pa.Table.from_pylist(rows)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return make_tiny_model(tmp_path_factory.mktemp("training") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def new_job(base, tmp_path_factory):
+    """Makes jobs of STEPS steps, all over the same triplets, each in a place of its own."""
+
+    def make(rows=None, **policy):
+        directory = tmp_path_factory.mktemp("job")
+        pq.write_table(rows or triplets(), directory / "triplets.parquet")
+        wanted = {"batch_size": 5, "epochs": EPOCHS, "learning_rate": 1e-2, "threads": 1, **policy}
+        return TrainingJob(
+            base=base,
+            triplets=directory / "triplets.parquet",
+            directory=directory / "training",
+            output=directory / "versions" / "v2",
+            policy=TrainingPolicy(**wanted),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def quiet(new_job):
+    """A job that nobody disturbs, and its result."""
+    job = new_job()
+    return job, train(job, silent)
+
+
+def weights(job):
+    return hashlib.sha256((job.output / "model.safetensors").read_bytes()).hexdigest()
+
+
+def answered_first(directory):
+    """Share of the queries whose own document is the nearest."""
+    encoder, rows = TransformerEncoder.load(directory, ""), triplets()
+    scores = (
+        encoder.encode_queries(rows["anchor"].to_pylist()) @ encoder.encode_documents(rows["positive"].to_pylist()).T
+    )
+    return (scores.argmax(axis=1) == range(len(WORDS))).mean()
+
+
+def child():
+    (found,) = psutil.Process().children()
+    return found
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+class At:
+    """A Progress that does something when a step has been taken, and notes all steps."""
+
+    def __init__(self, step, action):
+        self.step, self.action, self.steps = step, action, []
+
+    def __call__(self, label, done, total):
+        if label == "Training":
+            self.steps.append(done)
+            if done == self.step:
+                self.action()
+
+
+def test_training_lowers_the_loss_and_leaves_a_model_that_encodes(quiet, base):
+    job, result = quiet
+    assert (result.triplets, result.steps, result.device) == (len(WORDS), STEPS, "cpu")
+    assert result.last_loss < result.first_loss
+    assert answered_first(job.output) > answered_first(base)
+
+
+def test_nothing_but_the_result_is_left_beside_the_model(quiet):
+    job, _ = quiet
+    assert {path.name for path in job.directory.iterdir()} == {"job.json", "result.json", "stderr.log"}
+    assert not list(job.output.rglob("*.partial"))
+
+
+def test_a_job_that_is_done_is_not_done_again(quiet):
+    job, result = quiet
+    heard = []
+    assert train(job, lambda *call: heard.append(call)) == result
+    assert heard == []
+
+
+def test_killed_stopped_and_interrupted_it_goes_on_and_ends_with_the_same_bits(new_job, quiet):
+    job = new_job(checkpoint_seconds=0.1)
+    with pytest.raises(Retry, match="killed"):
+        train(job, At(10, lambda: child().kill()))
+    with pytest.raises(Retry, match=rf"asked to stop at step \d+ of {STEPS}"):
+        train(job, At(20, lambda: child().terminate()))
+    with pytest.raises(KeyboardInterrupt):
+        train(job, At(30, interrupt))
+    assert psutil.Process().children() == []
+    assert not job.output.exists()
+    went_on = At(None, None)
+    train(job, went_on)
+    assert went_on.steps[0] >= 30  # the checkpoint of the interrupt
+    assert weights(job) == weights(quiet[0])
+
+
+def test_the_child_dies_with_its_parent(new_job):
+    """The parent stops listening after the first step, so the child can neither end nor fail by itself."""
+    job = new_job(epochs=100_000)
+    program = (
+        "import sys, time; from pathlib import Path; from relevanced.daemon.training import *;"
+        "from relevanced.daemon.training import train\n"
+        "def progress(label, done, total):\n"
+        "    if label == 'Training':\n"
+        "        print('began', flush=True); time.sleep(3600)\n"
+        "train(TrainingJob.from_json(sys.argv[1]), progress)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, job.to_json("")], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout.readline() == "began\n"
+        (trainer,) = psutil.Process(parent.pid).children()
+        parent.kill()
+    psutil.wait_procs([trainer], timeout=PATIENCE)
+    assert not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE
+
+
+def test_another_job_in_the_same_place_begins_anew_and_replaces_the_model(new_job):
+    job = new_job(epochs=1)
+    train(job, silent)
+    before = weights(job)
+    (job.directory / "checkpoint.pt").write_bytes(b"of the job before")
+    other = dataclasses.replace(job, policy=dataclasses.replace(job.policy, seed=1))
+    assert train(other, silent).steps == STEPS / EPOCHS
+    assert weights(other) != before
+
+
+def test_a_model_that_is_complete_is_put_in_its_place_after_a_kill_between(new_job):
+    job = new_job(epochs=1)
+    result = train(job, silent)
+    job.output.rename(job.directory / "model")
+    assert train(job, silent) == result
+    assert job.output.is_dir()
+
+
+def test_a_loss_that_is_no_number_fails_the_step_in_a_sentence(new_job):
+    job = new_job(rows=triplets(weight=float("nan")))
+    with pytest.raises(FailStep, match=f"no number at step 1 of {STEPS}; a lower learning_rate"):
+        train(job, silent)
+    assert not job.output.exists()
+
+
+def test_a_crash_fails_the_step_with_the_last_words_of_the_child(new_job, tmp_path):
+    job = dataclasses.replace(new_job(), base=shutil.copytree(new_job().base, tmp_path / "broken"))
+    (job.base / "1_Pooling" / "config.json").write_text(
+        json.dumps({"embedding_dimension": 16, "pooling_mode": "nonsense"})
+    )
+    with pytest.raises(FailStep, match=r"status 1: .*nonsense"):
+        train(job, silent)
+
+
+def test_a_full_disk_fails_the_step_in_a_sentence(new_job):
+    """A limit on the size of files, which the child inherits, stops its writing as a full disk does."""
+    job = new_job(epochs=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(FailStep, match=r"Training cannot go on in .*File too large"):
+            train(job, silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    train(job, silent)
+    assert job.output.is_dir()

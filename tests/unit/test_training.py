@@ -1,0 +1,123 @@
+"""What can be said of a training before a process is started for it."""
+
+import dataclasses
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relevanced.daemon.errors import FailStep
+from relevanced.daemon.ports import silent
+from relevanced.daemon.trainer import Training, batch_order, rate_share
+from relevanced.daemon.training import TrainingJob, TrainingPolicy, train
+from tests.tiny import make_tiny_model
+
+ROW = {"anchor": "pain", "positive": "red eye", "negatives": ["ear"], "query_key": "pain", "weight": 1.0}
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "base").mkdir()
+    pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "triplets.parquet")
+    return TrainingJob(
+        base=tmp_path / "base",
+        triplets=tmp_path / "triplets.parquet",
+        directory=tmp_path / "job",
+        output=tmp_path / "output",
+        policy=TrainingPolicy(learning_rate=1e-5, threads=2),
+    )
+
+
+def test_a_job_comes_back_from_json_as_it_was(job):
+    assert TrainingJob.from_json(job.to_json("digest")) == job
+
+
+def test_a_job_over_other_triplets_is_another_job(job):
+    assert job.to_json("digest") != job.to_json("other digest")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda job: job.base.rmdir(), "base model .* is not there"),
+        (lambda job: job.triplets.unlink(), "cannot be read"),
+        (lambda job: job.triplets.write_bytes(b"PAR1 and no more"), "cannot be read"),
+        (lambda job: pq.write_table(pa.table({"anchor": ["pain"]}), job.triplets), "no column positive"),
+        (lambda job: pq.write_table(pa.Table.from_pylist([ROW])[:0], job.triplets), "no triplet"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence_and_nothing_is_left(job, spoil, sentence):
+    spoil(job)
+    with pytest.raises(FailStep, match=sentence) as failed:
+        train(job, silent)
+    assert "\n" not in str(failed.value)
+    assert not job.directory.exists()
+
+
+@given(st.integers(1, 300), st.integers(2, 64), st.integers(1, 3))
+def test_each_epoch_takes_each_triplet_once_in_even_batches(triplets, batch_size, epochs):
+    policy = TrainingPolicy(batch_size=batch_size, epochs=epochs)
+    batches = list(batch_order(triplets, policy))
+    assert sorted(place for batch in batches for place in batch) == sorted(list(range(triplets)) * epochs)
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_epochs_and_seeds_shuffle_differently_and_always_alike():
+    policy = TrainingPolicy(epochs=2, batch_size=100)
+    first, second = batch_order(100, policy)
+    assert first != second
+    assert [first, second] == list(batch_order(100, policy))
+    assert first != next(batch_order(100, dataclasses.replace(policy, seed=1)))
+
+
+@pytest.mark.parametrize(("steps", "warmup_share"), [(1, 0.0), (1, 0.9), (10, 0.0), (20, 0.1), (7, 0.5)])
+def test_the_learning_rate_rises_to_its_peak_and_falls_without_reaching_zero(steps, warmup_share):
+    shares = [rate_share(step, steps, warmup_share) for step in range(steps)]
+    peak = shares.index(max(shares))
+    assert all(0 < share <= 1 for share in shares)
+    assert shares == sorted(shares[:peak]) + sorted(shares[peak:], reverse=True)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of the process runs on, and what is on the disk stays as it is."""
+
+
+class KilledAt(io.StringIO):
+    """A stdout whose process is killed as it tells of a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def write(self, text):
+        if json.loads(text)["step"] == self.step:
+            raise Killed
+        return super().write(text)
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0, 3600])
+def test_killed_at_every_step_it_ends_with_the_same_bits(job, tmp_path, checkpoint_seconds):
+    job = dataclasses.replace(
+        job,
+        base=make_tiny_model(tmp_path / "tiny"),
+        policy=TrainingPolicy(batch_size=2, epochs=3, learning_rate=1e-2, checkpoint_seconds=checkpoint_seconds),
+    )
+    texts = ["red eye", "left ear", "small heart", "large liver"]
+    rows = [{**ROW, "anchor": text, "query_key": text, "positive": f"the {text}"} for text in texts]
+    pq.write_table(pa.Table.from_pylist(rows), job.triplets)
+    models = {}
+    for name, kills in {"quiet": [], "killed": range(7)}.items():
+        one = dataclasses.replace(job, directory=tmp_path / name)
+        one.directory.mkdir()
+        for step in kills:
+            with pytest.raises(Killed):
+                Training(one).run(KilledAt(step))
+        assert Training(one).run(io.StringIO()) == 0
+        models[name] = (one.directory / "model" / "model.safetensors").read_bytes()
+    assert models["quiet"] == models["killed"]
