@@ -1,9 +1,10 @@
-"""The command `relevanced`: every problem a person can mend is one sentence on stderr, and a status that scripts can read."""
+"""The command `relevanced`: a problem that a person can mend is one sentence on stderr, with a status for scripts."""
 
 import sys
 from typing import Final
 
-from click.exceptions import Abort, ClickException, Exit
+import typer
+from typer.exceptions import TyperException
 
 USAGE: Final = 2  # what was given cannot be used
 INTERRUPTED: Final = 130  # 128 + SIGINT
@@ -23,12 +24,11 @@ def run(arguments: list[str], *, debug: bool) -> int:
 
     try:
         result = app(arguments, prog_name="relevanced", standalone_mode=False)
-    except ClickException as error:
-        error.show()
-        return USAGE
-    except Exit as leaving:
+    except TyperException as error:
+        return _complain(f"{error} (`relevanced --help` lists the commands.)", USAGE)
+    except typer.Exit as leaving:
         return leaving.exit_code
-    except (Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return _complain("Stopped; the next run goes on from here.", INTERRUPTED)
     except RelevancedError as error:
         if debug:
@@ -38,7 +38,7 @@ def run(arguments: list[str], *, debug: bool) -> int:
         if debug:
             raise
         return _complain(f"{error.filename or 'The system'}: {error.strerror or error}.", USAGE)
-    except Exception as error:  # noqa: BLE001 - the last handler there is
+    except Exception as error:  # the last handler there is
         if debug:
             raise
         return _complain(f"Unexpected {type(error).__name__}: {error} (`--debug` shows where).", 1)

@@ -16,6 +16,7 @@ import typer
 from relevanced.daemon.config import home_directory, load_settings
 from relevanced.daemon.console import progress_bars, say, say_json
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
 from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.wiring import Parts
@@ -160,7 +161,11 @@ def cycle_run(context: typer.Context, as_json: Json = False) -> None:
 
     with opened(context) as parts, progress_bars() as progress:
         cycle = begin_cycle(parts.database, f"cli, {getpass.getuser()}")
-        tell = (lambda step, outcome, seconds: None) if as_json else (lambda step, outcome, s: say(outcome.sentence))
+
+        def tell(_step: str, outcome: Outcome, _seconds: float) -> None:
+            if not as_json:
+                say(outcome.sentence)
+
         ended = run_open_cycle(parts, cycle, progress, tell)
         if as_json:
             say_json({**asdict(ended), "steps": history.steps(parts.database, ended.cycle_id)})

@@ -8,7 +8,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
@@ -29,6 +29,7 @@ from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.triplets import TripletPolicy
 
 _ENVIRONMENT: Final = "RELEVANCED_"
+_OUT_OF_BOUNDS: Final = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 
 
 def _cron(text: str) -> str:
@@ -136,13 +137,19 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _unknown(given: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     """Yield (place, key, known keys) for each key that no setting has."""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    yield from _unknown_in(given, "", sections)
+
+
+def _unknown_in(
+    given: Mapping[str, Any], section: str, known: Mapping[str, Any]
+) -> Iterator[tuple[str, str, list[str]]]:
     for key, value in given.items():
-        field = Settings.model_fields.get(key)
-        if field is None:
-            yield "", key, list(Settings.model_fields)
-        elif isinstance(value, dict) and isinstance(field.annotation, type) and is_dataclass(field.annotation):
-            known = [setting.name for setting in fields(field.annotation)]
-            yield from ((f", [{key}]", name, known) for name in value if name not in known)
+        if key not in known:
+            yield f", [{section}]" if section else "", key, list(known)
+        elif isinstance(value, dict) and is_dataclass(known[key]):
+            inner = get_type_hints(known[key])
+            yield from _unknown_in(value, f"{section}.{key}".lstrip("."), inner)
 
 
 def _sentence(where: str, given: Mapping[str, Any], error: ValidationError) -> str:
@@ -153,7 +160,7 @@ def _sentence(where: str, given: Mapping[str, Any], error: ValidationError) -> s
     in_file = rest[0] in given.get(section, {}) if rest and isinstance(given.get(section), dict) else section in given
     place = where if in_file else f"{_ENVIRONMENT}{'__'.join([section, *rest]).upper()} in the environment"
     low, high = _bounds(section, rest)
-    if low is not None and high is not None and isinstance(value, int | float | str):
+    if low is not None and high is not None and first["type"] in _OUT_OF_BOUNDS:
         remedy = _percent(value, low, high)
         return f"{place}, {name}: {value} is not between {low} and {high}{remedy}."
     return f"{place}, {name}: {value!r} cannot be used: {problem[0].lower()}{problem[1:].rstrip('.')}."

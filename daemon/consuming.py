@@ -54,7 +54,9 @@ def consume_records(source: EventSource, log: EventLog, count: int) -> None:
             count -= outcome.numbers["stored"] + outcome.numbers["dead_letters"]
             last_came = time.monotonic()
         elif time.monotonic() - last_came > PATIENCE_SECONDS:
-            raise Retry(f"{count:,} records that were handed in have not come out of {source.name}; is its broker alive?")
+            raise Retry(
+                f"{count:,} records that were handed in have not come out of {source.name}; is its broker alive?"
+            )
 
 
 def stop_on_signals() -> threading.Event:

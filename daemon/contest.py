@@ -16,7 +16,7 @@ from relevanced.daemon.documents import document_ids
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.gate import compare
 from relevanced.daemon.history import note_metrics, set_state, version
-from relevanced.daemon.metrics import mean_interval, ndcg_at_10, qrels_from
+from relevanced.daemon.metrics import ndcg_at_10, qrels_from, query_weights
 from relevanced.daemon.ports import Encoder, Progress, Vectors
 from relevanced.daemon.records import Cycle, Outcome
 from relevanced.daemon.stages import Stages
@@ -41,8 +41,13 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         version_id: ndcg_at_10(qrels, exact_run(stages, version_id, queries, pool, progress))
         for version_id in (live_id, candidate_id)
     }
-    comparison = compare(ndcg[candidate_id], ndcg[live_id], stages.gate, candidate=candidate_id, live=live_id)
-    numbers = {"ndcg@10": _mean(ndcg[candidate_id]), "live_ndcg@10": _mean(ndcg[live_id]), **comparison.numbers()}
+    weights = query_weights(held_out, stages.gate.max_query_weight)
+    comparison = compare(ndcg[candidate_id], ndcg[live_id], weights, stages.gate, candidate=candidate_id, live=live_id)
+    numbers = {
+        "ndcg@10": _mean(ndcg[candidate_id], weights),
+        "live_ndcg@10": _mean(ndcg[live_id], weights),
+        **comparison.numbers(),
+    }
     note_metrics(stages.database, candidate_id, numbers)
     if comparison.verdict != "accepted":
         set_state(stages.database, candidate_id, "rejected")
@@ -89,8 +94,9 @@ def _pool(stages: Stages, held_out: pa.Table) -> list[str] | None:
         return None
     judged = set(held_out["document_id"].to_pylist())
     others = np.random.default_rng(0).permutation([name for name in everything if name not in judged])
-    return sorted(judged) + others[: max(0, stages.gate_documents - len(judged))].tolist()
+    return sorted(judged) + list(others[: max(0, stages.gate_documents - len(judged))])
 
 
-def _mean(values: Mapping[str, float]) -> float:
-    return float(np.mean(list(values.values()))) if values else 0.0
+def _mean(ndcg: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
+    """The weighted mean over queries; None where nothing was asked."""
+    return float(np.average(list(ndcg.values()), weights=[weights[query] for query in ndcg])) if ndcg else None

@@ -109,7 +109,7 @@ def _do(database: Database, cycle: Cycle, work: StepFunction, max_attempts: int,
         return Outcome(sentence, verdict="failed")
     try:
         return work(cycle, _Both(progress, _StepProgress(database, row)))
-    except FailStep as error:
+    except (FailStep, BadInput) as error:  # nobody is there to give better input; the live version stays
         return Outcome(str(error), verdict="failed")
 
 
@@ -127,6 +127,8 @@ def _end_step(database: Database, cycle: Cycle, outcome: Outcome, lease: Lease) 
         lease.check(connection)
         connection.execute(sql.postgres["end_step"], row)
         connection.execute(sql.postgres["move_cycle"], row)
+        if outcome.verdict == "failed":
+            connection.execute(sql.postgres["reject_candidate"], row)
         moved = connection.execute(sql.postgres["cycle"], row).fetchone()
     assert moved is not None  # the cycle's row is never deleted
     return _cycle(moved)

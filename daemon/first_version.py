@@ -1,7 +1,7 @@
 """
-The first version: the base model as it is, indexed, verified and live, so that there is something to search and to beat.
+The first version: the base model as it is, indexed, verified and live: something to search, and to beat.
 
-In:  the model policy and the documents. Out: version 1, live. It may be begun again wherever it was killed.
+In:  the model policy and the documents. Out: version 1, live. Wherever it was killed, it may be begun again.
 """
 
 from relevanced.daemon import history
@@ -31,11 +31,13 @@ def make_first_version(stages: Stages, policy: ModelPolicy, progress: Progress) 
 
 def _adopt(stages: Stages, policy: ModelPolicy) -> int:
     """Take the base model into the model store, unless an earlier attempt has."""
-    known = history.versions(stages.database)
-    if known and known[0].directory is not None:
-        return known[0].version_id
-    with stages.database.connection() as connection:
-        version_id = known[0].version_id if known else history.register_version(connection, None)
+    complete = history.versions(stages.database)
+    if complete:
+        return complete[0].version_id
+    version_id = history.first_number(stages.database)
+    if version_id is None:
+        with stages.database.connection() as connection:
+            version_id = history.register_version(connection, None)
     directory = stages.models.adopt(policy, version_id)
     manifest = {"base": policy.base}
     stages.models.write_manifest(directory, manifest)

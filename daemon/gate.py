@@ -28,6 +28,9 @@ class GatePolicy:
     # queries, where every difference is significant (arXiv:2305.02461).
     min_improvement: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95  # of the paired interval over queries, both ends
+    # Most that a query counts for, which was found against the odds; see metrics.query_weights. More widens the
+    # interval (of 88 queries, 51 are left in effect at 10) and lets a chance click in a deep place decide.
+    max_query_weight: Annotated[float, Ge(1)] = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Comparison:
 def compare(
     candidate_ndcg: Mapping[str, float],
     live_ndcg: Mapping[str, float],
+    weights: Mapping[str, float],
     policy: GatePolicy,
     *,
     candidate: int,
@@ -59,14 +63,17 @@ def compare(
 
     Args:
         candidate_ndcg, live_ndcg: query -> NDCG@10, of the same queries.
+        weights: query -> how much it counts, above 0; see metrics.query_weights.
         candidate, live: their version_ids, for the sentence.
     Raises: ValueError when the two were not asked the same queries.
     """
     if candidate_ndcg.keys() != live_ndcg.keys():
         raise ValueError("Candidate and live were measured on different queries, so they cannot be compared.")
-    differences = [candidate_ndcg[query] - live_ndcg[query] for query in sorted(live_ndcg)]
-    queries = len(differences)
-    mean, low, high = mean_interval(differences, policy.confidence) if queries else (0.0, -1.0, 1.0)
+    asked = sorted(live_ndcg)
+    queries = len(asked)
+    differences = [candidate_ndcg[query] - live_ndcg[query] for query in asked]
+    counts = [weights[query] for query in asked]
+    mean, low, high = mean_interval(differences, policy.confidence, counts) if queries else (0.0, -1.0, 1.0)
     low, high = max(low, -1.0), min(high, 1.0)  # no difference of two NDCG lies outside
     found = f"{_change(mean, low, high)} against live {live} on {queries:,} held-out queries"
     verdict: GateVerdict = "inconclusive"

@@ -20,8 +20,8 @@ from relevanced.daemon.records import Version, VersionState
 
 
 def versions(database: Database) -> list[Version]:
-    """Every version, the oldest first; one whose model is still being made has no directory, and no dimension."""
-    return [_version(row) for row in _rows(database, "versions")]
+    """Every version that has a model, the oldest first."""
+    return [_version(row) for row in _rows(database, "versions") if row["directory"] is not None]
 
 
 def version(database: Database, version_id: int) -> Version:
@@ -30,14 +30,19 @@ def version(database: Database, version_id: int) -> Version:
 
     Raises: BadInput when there is none of that number, or its model is not complete.
     """
-    known = {version.version_id: version for version in versions(database)}
-    found = known.get(version_id)
-    if found is None:
-        numbers = ", ".join(map(str, known)) or "none yet"
+    rows = {row["version_id"]: row for row in _rows(database, "versions")}
+    if version_id not in rows:
+        numbers = ", ".join(map(str, rows)) or "none yet"
         raise BadInput(f"There is no version {version_id}; there are: {numbers}. `relevanced versions` tells more.")
-    if found.directory is None:
+    if rows[version_id]["directory"] is None:
         raise BadInput(f"Version {version_id} has no model yet; the cycle that trains it goes on by itself.")
-    return found
+    return _version(rows[version_id])
+
+
+def first_number(database: Database) -> int | None:
+    """The number of the first version, whether or not its model is complete."""
+    rows = _rows(database, "versions")
+    return int(rows[0]["version_id"]) if rows else None
 
 
 def base_version(database: Database) -> Version:
@@ -46,10 +51,10 @@ def base_version(database: Database) -> Version:
 
     Raises: BadInput before the first documents were loaded.
     """
-    known = versions(database)
-    if not known:
+    number = first_number(database)
+    if number is None:
         raise BadInput("There is no version yet; `relevanced documents load FILE` makes the first.")
-    return version(database, known[0].version_id)
+    return version(database, number)
 
 
 def kept_versions(database: Database) -> list[Version]:
@@ -117,4 +122,4 @@ def _write(database: Database, statement: str, **parameters: Any) -> None:
 
 
 def _version(row: Mapping[str, Any]) -> Version:
-    return Version(**{**row, "directory": row["directory"] and Path(row["directory"])})
+    return Version(**{**row, "directory": Path(row["directory"])})

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge, Gt
 from scipy.optimize import isotonic_regression
-from scipy.special import expit, logit
+from scipy.special import betainc, expit, logit
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -95,24 +95,43 @@ def judge(evidence: pa.Table, ranks: pa.Table, model: ClickModel) -> pa.Table:
     Returns: JUDGMENTS. grade: P(relevant | prior by rank, all clicks and skips). weight: how sure the clicks and skips
         alone make one, |2 P(relevant | even prior, evidence) - 1|: 0 for a pair that nobody examined or whose evidence
         cancels out, 1 at most. expected_clicks: sum over its impressions of theta_k a_1, the clicks that a relevant
-        document would have drawn at the same positions; skipped is what has far fewer.
+        document would have drawn at the same positions; skipped is what has far fewer. inclusion: P(grade of .5 or more
+        | R = 1, where and how often it was shown): how likely such a document is found by its clicks at all.
     """
     pairs = _pairs(evidence, ranks, len(model.priors) - 1)
     log_odds = _log_odds(pairs, model)
     examined = (pairs.clicks + pairs.skips) * model.propensities[pairs.place]
     expected = model.click_rates[1] * _sums(pairs.pair, examined, len(pairs.names))
+    prior = logit(model.priors)[pairs.prior]
     return pa.table(
         {
             "query_key": pairs.names["query_key"],
             "document_id": pairs.names["document_id"],
-            "grade": expit(logit(model.priors)[pairs.prior] + log_odds),
+            "grade": expit(prior + log_odds),
             "weight": np.abs(np.tanh(log_odds / 2)),
             "shown": pairs.names["shown"],
             "clicks": pairs.names["clicks"],
             "expected_clicks": expected,
+            "inclusion": _inclusion(pairs, model, prior, expected),
             "source": pa.repeat("clicks", len(pairs.names)),
         }
     )
+
+
+def _inclusion(pairs: _Pairs, model: ClickModel, prior: Floats, expected_clicks: Floats) -> Floats:
+    """
+    P(grade of .5 or more | R = 1) of each pair, (pairs,).
+
+    A grade of .5 takes a number of clicks that follows from prior and skips; a relevant document's clicks are taken as
+    binomial over its impressions, which they are where these are all at one position.
+    """
+    shown = np.maximum(pairs.names["shown"].to_numpy().astype(np.float64), 1.0)
+    of_click = np.log(model.click_rates[1] / model.click_rates[0])
+    of_skip = _of_skip(model)[pairs.place]
+    all_skipped = _sums(pairs.pair, (pairs.clicks + pairs.skips) * of_skip, len(shown))
+    needed = np.ceil(-(prior + all_skipped) / (of_click - all_skipped / shown))
+    found = betainc(np.clip(needed, 1, shown), shown - np.clip(needed, 1, shown) + 1, expected_clicks / shown)
+    return np.where(needed <= 0, 1.0, np.where(needed > shown, 0.0, found))
 
 
 def pool_ranks(base: pa.Table, live: pa.Table) -> pa.Table:
@@ -178,9 +197,15 @@ def _log_odds(pairs: _Pairs, model: ClickModel) -> Floats:
     did. A skip says the less the less its position is examined.
     """
     other, relevant = model.click_rates
-    of_skip = np.log1p(-relevant * model.propensities) - np.log1p(-other * model.propensities)
-    of_cell = pairs.clicks * np.log(relevant / other) + pairs.skips * of_skip[pairs.place]
+    of_cell = pairs.clicks * np.log(relevant / other) + pairs.skips * _of_skip(model)[pairs.place]
     return _sums(pairs.pair, of_cell, len(pairs.names))
+
+
+def _of_skip(model: ClickModel) -> Floats:
+    """What a skip adds to the log odds, by position, (50,); never above 0."""
+    other, relevant = model.click_rates
+    of_skip: Floats = np.log1p(-relevant * model.propensities) - np.log1p(-other * model.propensities)
+    return of_skip
 
 
 def _maximise(

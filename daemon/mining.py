@@ -16,7 +16,7 @@ from relevanced import sql
 from relevanced.daemon.documents import document_texts
 from relevanced.daemon.history import base_version, version
 from relevanced.daemon.holdout import split
-from relevanced.daemon.judgments import ClickModel, fit_click_model, judge
+from relevanced.daemon.judgments import ClickModel, fit_click_model, judge, pool_ranks
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -37,16 +37,16 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     if not pc.sum(evidence["clicks"]).as_py() or live is None:
         return Outcome("Nothing was clicked yet, so there is nothing to learn from.", verdict="nothing")
 
-    # A pair's prior comes from the base model, which never saw a click: a trained one would confirm its own labels.
     base = base_version(stages.database).version_id
     shown = {key: anchors[key] for key in pc.unique(evidence["query_key"]).to_pylist()}
     base_run = run_of(stages, base, shown, progress)
-    ranks = base_run.select(["query_key", "document_id", "rank"])
+    live_run = base_run if live == base else run_of(stages, live, shown, progress)
+    # The base model never saw a click, so it confirms no labels; what live has lifted since is known by live alone.
+    ranks = base_run if live == base else pool_ranks(base_run, live_run)
     click_model = fit_click_model(evidence, ranks, stages.click_model)
     judgments = judge(evidence, ranks, click_model)
     training, held_out = split(judgments, stages.holdout)
 
-    live_run = base_run if live == base else run_of(stages, live, shown, progress)
     triplets = mine_triplets(training, live_run, anchors, stages.triplets)
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
     _write(stages.files(cycle) / "triplets.parquet", with_document_texts(stages, triplets))
@@ -114,7 +114,7 @@ def with_texts(table: pa.Table, key: str, texts: Mapping[str, str], column: str)
 
 
 def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:
-    """Append the texts that training reads: `positive`, and `negatives` as lists; a deleted document's row is left out."""
+    """Append the texts that training reads, `positive` and the list `negatives`; rows of deleted documents go."""
     negative_ids = triplets["negative_ids"].to_pylist()
     wanted = set(triplets["positive_id"].to_pylist()).union(*negative_ids)
     texts = document_texts(stages.database, sorted(wanted))

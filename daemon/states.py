@@ -10,8 +10,6 @@ from typing import Final
 
 from relevanced.daemon.records import Step, Verdict
 
-STEPS: Final[tuple[Step, ...]] = ("mine", "train", "gate", "index", "verify", "promote", "ended")
-
 MOVES: Final[Mapping[tuple[Step, Verdict], Step]] = {
     ("mine", "done"): "train",
     ("mine", "nothing"): "ended",

@@ -28,7 +28,9 @@ def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
         "previous_version": serving.previous_version_id,
         "last_change": changes[0] if changes else None,
         "running_cycle": {"cycle_id": running.cycle_id, "step": running.step, "steps": steps} if running else None,
-        "last_cycle": {"cycle_id": last.cycle_id, "ended_at": last.ended_at, "sentence": last.sentence} if last else None,
+        "last_cycle": {"cycle_id": last.cycle_id, "ended_at": last.ended_at, "sentence": last.sentence}
+        if last
+        else None,
         "log": log_store.read("log_counts", log_store.snapshot()).to_pylist()[0],
     }
 
@@ -51,8 +53,7 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"Cycle {last['cycle_id']} ended {last['ended_at']:%Y-%m-%d %H:%M}: {last['sentence']}"
     log = status["log"]
     yield (
-        f"The log holds {log['queries']:,} queries, {log['clicks']:,} clicks"
-        f" and {log['dead_letters']:,} dead letters."
+        f"The log holds {log['queries']:,} queries, {log['clicks']:,} clicks and {log['dead_letters']:,} dead letters."
     )
 
 

@@ -7,13 +7,13 @@ so each may be killed and begun again: what it has left is either complete or ma
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import pyarrow.parquet as pq
 
 from relevanced import sql
 from relevanced.daemon import history
-from relevanced.daemon.contest import contest
+from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import StepFunction
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.mining import mine
@@ -51,9 +51,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
     }
     stages.models.write_manifest(job.output, manifest)
     encoder = stages.models.open(job.output)
-    history.complete_version(
-        stages.database, version_id, job.output, encoder.fingerprint, encoder.dimension, manifest
-    )
+    history.complete_version(stages.database, version_id, job.output, encoder.fingerprint, encoder.dimension, manifest)
     sentence = (
         f"Trained candidate {version_id} from base version {base.version_id}"
         f" on {result.triplets:,} triplets in {result.seconds:.0f} s."
@@ -80,7 +78,8 @@ def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """Point serving at the candidate; when a killed attempt has done so already, say the same."""
     candidate = _candidate(stages, cycle)
     progress("Promoting", 0, 1)
-    return stages.promotion.promote(candidate.version_id, actor=f"cycle {cycle.cycle_id}", reason=_reason(stages, cycle))
+    actor = f"cycle {cycle.cycle_id}"
+    return stages.promotion.promote(candidate.version_id, actor=actor, reason=_reason(stages, cycle))
 
 
 _STEPS: Final[Mapping[Step, Callable[[Stages, Cycle, Progress], Outcome]]] = {
@@ -105,9 +104,7 @@ def _candidate_id(stages: Stages, cycle: Cycle) -> int:
         return cycle.candidate_version_id
     with stages.database.connection() as connection:
         version_id = history.register_version(connection, stages.promotion.serving().live_version_id)
-        connection.execute(
-            sql.postgres["note_candidate"], {"cycle_id": cycle.cycle_id, "version_id": version_id}
-        )
+        connection.execute(sql.postgres["note_candidate"], {"cycle_id": cycle.cycle_id, "version_id": version_id})
     return version_id
 
 

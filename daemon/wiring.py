@@ -1,7 +1,7 @@
 """
 Where the parts are built, once, and joined: consumers and learning half, stores and policies.
 
-In:  the state directory and the settings. Out: Parts; the cli, the daemon and the rehearsal take from it what they need.
+In:  the state directory and the settings. Out: Parts; cli, daemon and rehearsal take from it what they need.
 Each part is made when first asked for, so that `relevanced status` does not wait for torch.
 """
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from relevanced.consumers.kafka import KafkaSink, KafkaSource
 from relevanced.consumers.spool import SpoolSource, SpoolWriter
 from relevanced.daemon.clock import SystemClock
 from relevanced.daemon.config import Settings
@@ -60,6 +59,8 @@ class Parts:
         """Where our own UBI records go: the broker when there is one, else the spool."""
         kafka = self.settings.kafka
         if kafka.bootstrap_servers:
+            from relevanced.consumers.kafka import KafkaSink  # here, since most commands need no broker
+
             return KafkaSink(kafka.bootstrap_servers, query_topic=kafka.query_topic, event_topic=kafka.event_topic)
         return SpoolWriter(self.home / "spool")
 
@@ -68,6 +69,8 @@ class Parts:
         kafka = self.settings.kafka
         found: list[EventSource] = [SpoolSource(self.home / "spool")]
         if kafka.bootstrap_servers:
+            from relevanced.consumers.kafka import KafkaSource  # here, as above
+
             topics = [kafka.query_topic, kafka.event_topic]
             found.append(KafkaSource(kafka.bootstrap_servers, topics, kafka.group))
         return found

@@ -37,7 +37,8 @@ def oracle_run(parts: Parts, dataset: Dataset, progress: Progress) -> Run:
         output=directory / "model",
         policy=stages.training,
     )
-    train(job, progress)
+    result = train(job, progress)
+    stages.models.write_manifest(job.output, {"base": base.version_id, "training": result.numbers()})
     encoder = stages.models.open(job.output)
     vectors = encoder.encode_documents([document_text(one.title, one.text) for one in dataset.documents])
     return rank_exactly(encoder, dataset.test_queries, [one.document_id for one in dataset.documents], vectors)
@@ -73,6 +74,7 @@ def _true_judgments(dataset: Dataset) -> pa.Table:
             "shown": pa.array([0] * count, pa.int64()),
             "clicks": pa.array([0] * count, pa.int64()),
             "expected_clicks": pa.array([0.0] * count),
+            "inclusion": pa.array([1.0] * count),
             "source": pa.array(["experts"] * count),
         }
     )

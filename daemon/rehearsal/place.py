@@ -30,7 +30,9 @@ class Place:
             if self._notes["options"] != json.loads(json.dumps(options)):
                 raise BadInput(f"{home} holds a rehearsal with other options; give another --home, or delete it.")
         elif (home / "postgres").exists() or (home / "versions").exists():
-            raise BadInput(f"{home} is in use, and a rehearsal needs a state directory of its own; give another --home.")
+            raise BadInput(
+                f"{home} is in use, and a rehearsal needs a state directory of its own; give another --home."
+            )
         else:
             home.mkdir(parents=True, exist_ok=True)
             self._write()

@@ -165,7 +165,7 @@ class Rehearsal:
         steps = {row["step"]: row for row in history.steps(self._parts.database, cycle.cycle_id)}
         verdict = steps["gate"]["verdict"] if "gate" in steps else steps["mine"]["verdict"]
         version_id, measure = cycle.candidate_version_id, None
-        if version_id is not None and history.version(self._parts.database, version_id).fingerprint:
+        if version_id in {version.version_id for version in history.versions(self._parts.database)}:
             runs[version_id] = self._measured_run(version_id)
             measure = self._measure(runs[version_id])
             self._tell(f"Version {version_id}: NDCG@10 {measure.ndcg:.3f} on the test queries.")
@@ -200,10 +200,13 @@ class Rehearsal:
         switches = [row["sentence"] for row in self._promotions()]
         began = time.monotonic()
         back = self._parts.promotion.rollback(actor="rehearsal", reason="to show that it works")
-        (answer,) = self._parts.search.search([SearchRequest(user_query=next(iter(self._dataset.test_queries.values())))])
+        user_query = next(iter(self._dataset.train_queries.values()))
+        (answer,) = self._parts.search.search([SearchRequest(user_query=user_query)])
         seconds = time.monotonic() - began
         if answer.version_id != serving.previous_version_id:
-            raise FailStep(f"After the rollback version {answer.version_id} answered, not {serving.previous_version_id}.")
+            raise FailStep(
+                f"After the rollback version {answer.version_id} answered, not {serving.previous_version_id}."
+            )
         again = self._parts.promotion.promote(
             serving.live_version_id, actor="rehearsal", reason="it was better; the rollback was a trial"
         )

@@ -36,8 +36,8 @@ UPDATE relevanced.cycle_step
 -- move_cycle --
 -- On to the next step; the last one ends the cycle.
 UPDATE relevanced.cycle
-   SET step = %(next_step)s, sentence = %(sentence)s,
-       ended_at = CASE WHEN %(next_step)s = 'ended' THEN now() END
+   SET step = %(next_step)s::relevanced.cycle_step_name, sentence = %(sentence)s,
+       ended_at = CASE WHEN %(next_step)s::relevanced.cycle_step_name = 'ended' THEN now() END
  WHERE cycle_id = %(cycle_id)s AND step = %(step)s;
 
 -- note_snapshot --
@@ -53,3 +53,10 @@ UPDATE relevanced.cycle SET judged_queries = %(judged_queries)s WHERE cycle_id =
 -- The version that this cycle trains; a step begun again goes on with the same.
 UPDATE relevanced.cycle SET candidate_version_id = %(version_id)s
  WHERE cycle_id = %(cycle_id)s AND candidate_version_id IS NULL;
+
+-- reject_candidate --
+-- What comes of a failed cycle's candidate; unless it is live already, the outbox keeps nothing for it.
+UPDATE relevanced.version SET state = 'rejected'
+ WHERE version_id = (SELECT candidate_version_id FROM relevanced.cycle WHERE cycle_id = %(cycle_id)s)
+   AND version_id NOT IN (SELECT unnest(ARRAY[live_version_id, previous_version_id]) FROM relevanced.serving
+                           WHERE live_version_id IS NOT NULL AND previous_version_id IS NOT NULL);

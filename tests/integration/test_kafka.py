@@ -13,7 +13,7 @@ from relevanced.consumers import kafka
 from relevanced.consumers.kafka import KafkaSink, KafkaSource
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.ports import EventSource
-from tests.broker import broker
+from relevanced.daemon.rehearsal.broker import running_broker
 from tests.sources import EventSourceSuite, drain, ids, record
 
 
@@ -43,7 +43,7 @@ class KafkaTransport:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with broker() as address:
+    with running_broker() as address:
         yield address
 
 
@@ -117,7 +117,7 @@ def test_a_broker_that_is_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch
 
 def test_a_broker_that_goes_away_is_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka, "ANSWER_MS", 1_000)
-    with broker() as address:
+    with running_broker() as address:
         transport = KafkaTransport(address)
         transport.write([record(1)])
         source = transport.open()

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from relevanced.daemon.gate import GatePolicy, compare
 
 POLICY = GatePolicy()
+EVEN = {f"q{number}": 1.0 for number in range(10_000)} | {"a": 1.0, "b": 1.0}  # every query counts alike
 
 
 def arms(mean: float, spread: float, queries: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -17,7 +18,7 @@ def arms(mean: float, spread: float, queries: int) -> tuple[dict[str, float], di
 
 
 def test_a_candidate_that_ranks_better_is_accepted():
-    comparison = compare(*arms(0.031, 0.1, 400), POLICY, candidate=42, live=41)
+    comparison = compare(*arms(0.031, 0.1, 400), EVEN, POLICY, candidate=42, live=41)
     assert comparison.verdict == "accepted"
     assert comparison.sentence == (
         "Accepted candidate 42: NDCG@10 rose by 0.031 (0.021 to 0.041) against live 41 on 400 held-out queries."
@@ -28,7 +29,7 @@ def test_a_candidate_that_ranks_better_is_accepted():
 
 
 def test_a_candidate_that_ranks_worse_is_rejected_with_the_size_of_its_fall():
-    comparison = compare(*arms(-0.019, 0.18, 1900), POLICY, candidate=42, live=41)
+    comparison = compare(*arms(-0.019, 0.18, 1900), EVEN, POLICY, candidate=42, live=41)
     assert comparison.verdict == "rejected"
     assert comparison.sentence == (
         "Rejected candidate 42: NDCG@10 fell by 0.019 (0.011 to 0.027) against live 41 on 1,900 held-out queries."
@@ -36,21 +37,21 @@ def test_a_candidate_that_ranks_worse_is_rejected_with_the_size_of_its_fall():
 
 
 def test_a_difference_that_may_be_none_is_inconclusive_and_says_how_many_queries_would_tell():
-    comparison = compare(*arms(0.005, 0.1, 400), POLICY, candidate=2, live=1)
+    comparison = compare(*arms(0.005, 0.1, 400), EVEN, POLICY, candidate=2, live=1)
     assert comparison.verdict == "inconclusive"
     assert comparison.sentence.endswith("on 400 held-out queries; about 1,146 more would tell.")
-    assert compare(*arms(0.005, 0.1, 1560), POLICY, candidate=2, live=1).verdict == "accepted"
+    assert compare(*arms(0.005, 0.1, 1560), EVEN, POLICY, candidate=2, live=1).verdict == "accepted"
 
 
 def test_two_versions_that_rank_alike_ask_for_no_impossible_number_of_queries():
-    assert "too alike to tell" in compare(*arms(0.0, 0.1, 400), POLICY, candidate=2, live=1).sentence
-    assert "too alike to tell" in compare(*arms(0.0, 0.0, 400), POLICY, candidate=2, live=1).sentence
+    assert "too alike to tell" in compare(*arms(0.0, 0.1, 400), EVEN, POLICY, candidate=2, live=1).sentence
+    assert "too alike to tell" in compare(*arms(0.0, 0.0, 400), EVEN, POLICY, candidate=2, live=1).sentence
 
 
 @pytest.mark.parametrize("queries", [0, 1, 199])
 def test_too_few_queries_decide_nothing_however_large_the_difference(queries):
     candidate, live = ({f"q{number}": ndcg for number in range(queries)} for ndcg in (0.9, 0.1))
-    comparison = compare(candidate, live, POLICY, candidate=2, live=1)
+    comparison = compare(candidate, live, EVEN, POLICY, candidate=2, live=1)
     assert comparison.verdict == "inconclusive"
     assert comparison.sentence == (
         f"Undecided about candidate 2: {queries} held-out queries have a relevant document, and the gate asks for 200;"
@@ -60,7 +61,7 @@ def test_too_few_queries_decide_nothing_however_large_the_difference(queries):
 
 
 def test_a_significant_gain_below_the_least_improvement_is_rejected():
-    comparison = compare(*arms(0.004, 0.05, 5000), GatePolicy(min_improvement=0.01), candidate=2, live=1)
+    comparison = compare(*arms(0.004, 0.05, 5000), EVEN, GatePolicy(min_improvement=0.01), candidate=2, live=1)
     assert comparison.verdict == "rejected"
     assert comparison.sentence.endswith("on 5,000 held-out queries, short of the 0.010 asked for.")
 
@@ -70,19 +71,19 @@ def test_the_interval_is_paired():
     spread = np.random.default_rng(3).uniform(0.0, 0.95, 300)
     live = {f"q{number}": float(value) for number, value in enumerate(spread)}
     candidate = {query: value + 0.02 + 0.001 * (number % 2) for number, (query, value) in enumerate(live.items())}
-    comparison = compare(candidate, live, POLICY, candidate=2, live=1)
+    comparison = compare(candidate, live, EVEN, POLICY, candidate=2, live=1)
     assert comparison.high - comparison.low < 0.001
 
 
 def test_arms_of_different_queries_cannot_be_compared():
     with pytest.raises(ValueError, match="different queries"):
-        compare({"a": 1.0}, {"b": 1.0}, POLICY, candidate=2, live=1)
+        compare({"a": 1.0}, {"b": 1.0}, EVEN, POLICY, candidate=2, live=1)
 
 
 @given(st.floats(-0.2, 0.2), st.floats(0, 0.3), st.integers(200, 500), st.floats(0, 0.05))
 @settings(deadline=None)
 def test_the_verdict_follows_from_where_the_interval_lies(mean, spread, queries, bar):
-    comparison = compare(*arms(mean, spread, queries), GatePolicy(min_improvement=bar), candidate=2, live=1)
+    comparison = compare(*arms(mean, spread, queries), EVEN, GatePolicy(min_improvement=bar), candidate=2, live=1)
     assert comparison.low - 1e-9 <= comparison.difference <= comparison.high + 1e-9
     assert (comparison.verdict == "accepted") == (comparison.low > bar)
     assert (comparison.verdict == "rejected") == (comparison.high < bar)
@@ -96,5 +97,5 @@ def test_of_candidates_that_are_no_better_few_are_accepted():
     for _ in range(400):
         gains = rng.choice([-0.37, 0.0, 0.0, 0.0, 0.37], 200)
         candidate = {query: 0.5 + float(gain) for query, gain in zip(live, gains, strict=True)}
-        accepted += compare(candidate, live, POLICY, candidate=2, live=1).verdict == "accepted"
+        accepted += compare(candidate, live, EVEN, POLICY, candidate=2, live=1).verdict == "accepted"
     assert accepted <= 20

@@ -264,3 +264,17 @@ def test_grades_mean_what_they_say():
 def test_the_fit_ends_by_itself():
     clicks = log()
     assert fit_click_model(clicks.evidence, clicks.ranks, POLICY).iterations < POLICY.max_iterations
+
+
+def test_inclusion_is_how_often_a_relevant_document_is_found():
+    """Over all relevant documents that were shown, and weighed by it the found ones stand for all."""
+    log = simulate(Traffic(queries=3000, seed=5))
+    judged = judge(log.evidence, log.ranks, fit_click_model(log.evidence, log.ranks, ClickModelPolicy()))
+    relevant = log.is_relevant(judged)
+    inclusion, found = (judged[name].to_numpy()[relevant] for name in ("inclusion", "grade"))
+    found = found >= 0.5
+    for low, high in ((0.0, 0.2), (0.2, 0.6), (0.6, 1.01)):
+        bin_ = (inclusion >= low) & (inclusion < high)
+        assert found[bin_].mean() == pytest.approx(inclusion[bin_].mean(), abs=0.07), f"from {low} to {high}"
+    enough = inclusion >= 0.1
+    assert (1 / inclusion[enough & found]).sum() == pytest.approx(enough.sum(), rel=0.1)

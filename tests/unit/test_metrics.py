@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relevanced.daemon.metrics import mean_interval, ndcg_at_10, qrels_from
+from relevanced.daemon.metrics import mean_interval, ndcg_at_10, qrels_from, query_weights
 
 
 def test_the_best_order_has_ndcg_1_and_a_swap_costs_what_the_discount_says():
@@ -69,3 +69,33 @@ def test_95_percent_of_the_intervals_hold_the_truth_for_values_like_ndcg():
         _, low, high = mean_interval((rng.beta(2, 2, 200) * (rng.random(200) < 0.6)).tolist(), 0.95)
         holds += low <= truth <= high
     assert 930 <= holds <= 970
+
+
+def test_equal_weights_are_no_weights_and_a_larger_one_draws_the_mean():
+    values = [0.1, 0.4, 0.7]
+    assert mean_interval(values, 0.9, [3.0, 3.0, 3.0]) == pytest.approx(mean_interval(values, 0.9))
+    assert mean_interval(values, 0.9, [1.0, 1.0, 4.0]).mean == pytest.approx((0.1 + 0.4 + 4 * 0.7) / 6)
+
+
+def test_95_percent_of_the_intervals_hold_the_truth_when_queries_are_found_unequally():
+    """The harder a query, the rarer it is found; weights undo that, and without them hardly any interval is right."""
+    rng = np.random.default_rng(3)
+    holds = holds_unweighted = 0
+    for _ in range(500):
+        gains = rng.beta(1, 3, 1500)
+        chance = 0.9 - 0.8 * gains
+        found = rng.random(1500) < chance
+        _, low, high = mean_interval(gains[found].tolist(), 0.95, (1 / chance[found]).tolist())
+        holds += low <= 0.25 <= high
+        _, low, high = mean_interval(gains[found].tolist(), 0.95)
+        holds_unweighted += low <= 0.25 <= high
+    assert 460 <= holds <= 490
+    assert holds_unweighted < 50
+
+
+def test_a_query_counts_by_how_unlikely_it_was_found():
+    rows = [("sure", 0.9, 1.0), ("half", 0.9, 0.5), ("twice", 0.9, 0.5), ("twice", 0.6, 0.5), ("rare", 0.9, 0.01)]
+    rows.append(("half", 0.2, 0.9))  # not found, so it says nothing about how the query was
+    judgments = pa.table(dict(zip(("query_key", "grade", "inclusion"), zip(*rows, strict=True), strict=True)))
+    weights = query_weights(judgments, 10.0)
+    assert weights == pytest.approx({"sure": 1.0, "half": 2.0, "twice": 1 / 0.75, "rare": 10.0})
