@@ -6,6 +6,7 @@ What is due is worked out from the rows of past cycles, so a restart forgets not
 once, and however many reasons there are, one cycle answers them all.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -59,6 +60,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Until `stop` is set."""
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns whenever a look falls into a long cycle
         jobs = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
         jobs.add_job(self.check, "interval", seconds=CHECK_SECONDS, next_run_time=datetime.now().astimezone())
         jobs.add_job(self.follow, "interval", seconds=FOLLOW_SECONDS)

@@ -92,13 +92,13 @@ def what_is_left(home: Path, parts: Parts, cycle: Cycle) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def homes(tmp_path_factory: pytest.TempPathFactory, new_home: Callable[[], Path]) -> tuple[Path, Path]:
     """Two homes that are alike: the same documents, the same first version, the same clicks."""
-    directory = tmp_path_factory.mktemp("story")
-    dataset = small_dataset(directory / "hpo")
-    for name in ("quiet", "killed"):
-        settle(directory / name, dataset)
-    return directory / "quiet", directory / "killed"
+    dataset = small_dataset(tmp_path_factory.mktemp("story") / "hpo")
+    quiet, killed = new_home(), new_home()
+    for home in (quiet, killed):
+        settle(home, dataset)
+    return quiet, killed
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
-"""A small town for the stories: a home with 300 clinical terms, their first version, and a week of searchers."""
+"""
+A small town for the stories: a home with 300 clinical terms, their first version, and a week of searchers.
+
+They are attentive and careful, so that a week of few is enough for a candidate that is better.
+"""
 
 from pathlib import Path
 
@@ -19,7 +23,7 @@ SETTINGS = """
 max_tokens = 24
 
 [training]
-epochs = 1
+epochs = 2
 
 [gate]
 min_queries = 10
@@ -39,12 +43,11 @@ def small_dataset(directory: Path) -> Dataset:
 
 def settle(home: Path, dataset: Dataset, settings: str = SETTINGS) -> None:
     """Load the documents, make the first version, and let the searchers search and click for a week."""
-    home.mkdir(parents=True)
     (home / "relevanced.toml").write_text(settings)
     parts = Parts(home, load_settings(home / "relevanced.toml"))
     load_documents(parts.database, dataset.documents, silent)
     make_first_version(parts.stages, parts.settings.model, silent)
-    searchers = Searchers(dataset, SearchersPolicy(mean_sessions=6), seed=1, start=START)
+    searchers = Searchers(dataset, SearchersPolicy(mean_sessions=8, bias="none", noise=0.01), seed=1, start=START)
     sessions = list(searchers.sessions(0))
     answers = parts.search.search(
         [
