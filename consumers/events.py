@@ -95,15 +95,18 @@ class UbiEvent(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def position(self) -> int | None:
         """
-        The place on the page, from 1, or None when it is not known.
+        The place on the page as the producer counts it, from 1 as a rule, or None when it is not known.
 
-        An ordinal of 0 shows an application that counts from 0; that record has no position here, and the reader takes
-        the document's place in the query's hit_ids where there is one.
+        An ordinal of 0 shows an application that counts from 0. Which do is seen only over all of its records, so the
+        reader of the log (sql/duckdb/evidence.sql) corrects it.
         """
         place = self.event_attributes.position if self.event_attributes else None
-        return (place.ordinal or None) if place else None
+        return place.ordinal if place else None
 
 
 def number(value: object) -> float | None:
     """A free attribute as a number, or None when something else stands there."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    try:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    except OverflowError:  # a whole number of more than 308 digits
+        return None

@@ -98,7 +98,7 @@ def _name(attributes: Mapping[str, Any], key: str) -> str | None:
 
 def _page_offset(attributes: Mapping[str, Any]) -> int:
     value = attributes.get("offset")
-    return value if isinstance(value, int) and 0 <= value <= MAX_POSITION else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_POSITION else 0
 
 
 def _propensities(attributes: Mapping[str, Any]) -> list[float] | None:

@@ -167,20 +167,23 @@ def cycle_run(context: typer.Context, as_json: Json = False) -> None:
                 say(outcome.sentence)
 
         ended = run_open_cycle(parts, cycle, progress, tell)
+        steps = history.steps(parts.database, ended.cycle_id)
         if as_json:
-            say_json({**asdict(ended), "steps": history.steps(parts.database, ended.cycle_id)})
+            say_json({**asdict(ended), "steps": steps})
+        if any(step["verdict"] == "failed" for step in steps):
+            raise typer.Exit(1)
 
 
 @app.command()
 def up(
     context: typer.Context,
-    port: Annotated[int | None, typer.Option(help="Port of the search API; else [serving] port.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; else [serving] port.")] = None,
 ) -> None:
     """Run consumers, scheduler and search API together until Ctrl-C."""
     from relevanced.daemon.up import Daemon
 
     home, config = context.obj
-    overrides: dict[str, dict[str, Any]] = {"serving": {"port": port}} if port else {}
+    overrides: dict[str, dict[str, Any]] = {"serving": {"port": port}} if port is not None else {}
     parts = Parts(home, load_settings(config or home / "relevanced.toml", overrides))
     try:
         Daemon(parts).run()

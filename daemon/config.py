@@ -8,7 +8,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
@@ -111,7 +111,7 @@ def load_settings(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] 
 
     Args:
         file: relevanced.toml; None, or a file that is not there, leaves the defaults.
-        overrides: section -> setting -> value, over the file's; the rehearsal's options come this way.
+        overrides: section -> setting -> value, over file and environment; a command's options come this way.
     Raises: BadInput with one sentence for the first thing that is wrong.
     """
     given = _read(file) if file is not None and file.exists() else {}
@@ -120,12 +120,12 @@ def load_settings(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] 
         meant = difflib.get_close_matches(key, known, n=1)
         remedy = f"did you mean {meant[0]}?" if meant else f"the settings are {', '.join(sorted(known))}."
         raise BadInput(f"{where}{place}: {key} is not a setting; {remedy}")
-    for section, values in (overrides or {}).items():
-        given[section] = {**given.get(section, {}), **values}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         raise BadInput(_sentence(where, given, error)) from None
+    chosen = {section: replace(getattr(settings, section), **values) for section, values in (overrides or {}).items()}
+    return settings.model_copy(update=chosen)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def progress_bars() -> Iterator[ProgressListener]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bars:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def listen(label: str, done: int, total: int) -> None:

@@ -8,12 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from relevanced.consumers.loop import run, step
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog, EventSource
 from relevanced.daemon.records import Outcome
+from relevanced.daemon.threads import Threads
 
 PATIENCE_SECONDS: Final = 60  # a broker that is silent for longer is gone
 
@@ -47,7 +49,9 @@ def consume_records(source: EventSource, log: EventLog, count: int) -> None:
     while count > 0:
         try:
             outcome = step(source, log)
-        except Retry:  # another writer's commit came first
+        except Retry:  # another writer's commit came first, or the broker is away
+            if time.monotonic() - last_came > PATIENCE_SECONDS:
+                raise
             source.seek(log.offsets(source.name))
             continue
         if outcome.verdict != "nothing":
@@ -69,8 +73,7 @@ def stop_on_signals() -> threading.Event:
 
 def consume_all(sources: Sequence[EventSource], log: EventLog, stop: threading.Event) -> None:
     """Take from all sources at once until `stop` is set."""
-    threads = [threading.Thread(target=consume_until_stopped, args=(source, log, stop)) for source in sources]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = Threads(stop)
+    for source in sources:
+        threads.start(source.name, partial(consume_until_stopped, source, log, stop))
+    threads.join()

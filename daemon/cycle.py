@@ -9,17 +9,18 @@ that was frozen from ending a step that another has ended since.
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import stamina
 import structlog
 from psycopg.types.json import Jsonb
 
 from relevanced import sql
 from relevanced.daemon.database import Database
-from relevanced.daemon.errors import BadInput, FailStep, Retry
+from relevanced.daemon.errors import BadInput, FailStep, Interrupted, Retry
 from relevanced.daemon.lease import Lease
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Cycle, Outcome, Step
@@ -111,6 +112,12 @@ def _do(database: Database, cycle: Cycle, work: StepFunction, max_attempts: int,
         return work(cycle, _Both(progress, _StepProgress(database, row)))
     except (FailStep, BadInput) as error:  # nobody is there to give better input; the live version stays
         return Outcome(str(error), verdict="failed")
+    except (OSError, pa.ArrowException) as error:  # a full disk, or a file of the cycle that was removed
+        return Outcome(f"The step {cycle.step} could not go on: {error}", verdict="failed")
+    except (Interrupted, KeyboardInterrupt, Retry):  # it was asked to stop, or to wait: not a fault of the step
+        with suppress(Retry), database.connection() as connection:
+            connection.execute(sql.postgres["take_back_attempt"], row)
+        raise
 
 
 def _end_step(database: Database, cycle: Cycle, outcome: Outcome, lease: Lease) -> Cycle:
@@ -170,7 +177,7 @@ class _StepProgress:
             return
         self._written = time.monotonic()
         progress = Jsonb({"label": label, "done": done, "total": total})
-        with self._database.connection() as connection:
+        with suppress(Retry), self._database.connection() as connection:  # who watches can wait; the work goes on
             connection.execute(sql.postgres["note_progress"], {**self._row, "progress": progress})
 
 

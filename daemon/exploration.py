@@ -2,7 +2,7 @@
 Which order an answer is shown in.
 
 In:  the document_ids of one answer, best first, and a random generator.
-Out: the order shown, with the policy's name and propensities; logged with the query, read by judgments.
+Out: the order shown, with the policy's name and propensities; logged with the query, kept in the log store.
 """
 
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ from relevanced.daemon.queries import cluster_key
 class HoldoutPolicy:
     """How much is held out."""
 
-    # Share of the clusters of queries. Of 1,500 judged queries a fifth is 300, enough for the gate's 200. Lowering it
+    # Share of the clusters of queries. Of 1,500 judged queries a fifth is 300, enough for the gate's 100. Lowering it
     # returns queries to training that earlier verdicts relied on; raising it holds out some that live was trained on.
     share: Annotated[float, Interval(gt=0, lt=1)] = 0.2
 

@@ -123,6 +123,12 @@ class Index:
                 connection.execute(sql.postgres["trim_outbox"])
             changed.update(document_ids)
 
+    def is_behind(self, version_id: int) -> bool:
+        """Whether a document has changed since this version caught up."""
+        with self._database.connection() as connection:
+            parameters = {"version_id": version_id, "limit": 1}
+            return connection.execute(sql.postgres["outbox_changes"], parameters).fetchone() is not None
+
     def verify(self, version_id: int, encoder: Encoder, user_queries: Sequence[str]) -> Outcome:
         """
         Decide whether the index is complete, true to the documents and the model, and fast; see verification.

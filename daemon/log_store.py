@@ -180,3 +180,7 @@ def _treatments() -> Iterator[None]:
         raise Retry("The log store does not answer: Postgres is away, or the disk is full.") from error
     except duckdb.Error as error:
         raise StopDaemon(f"The log store refuses a statement ({type(error).__name__}); see --debug.") from error
+    except RuntimeError as error:  # Ctrl-C in the middle of a statement comes wrapped
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise

@@ -194,7 +194,8 @@ def _hashes(directory: Path) -> dict[str, str]:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    return (path for path in sorted(directory.rglob("*")) if path.is_file())
+    # What a killed write has left half done belongs to no version.
+    return (path for path in sorted(directory.rglob("*")) if path.is_file() and path.suffix != ".partial")
 
 
 def _sha256(file: Path) -> str:

@@ -65,7 +65,7 @@ class Promotion:
         if previous is None:
             raise BadInput(
                 f"Version {live} cannot be rolled back: no version was live before it. "
-                "`relevanced status` lists the versions."
+                "`relevanced versions` lists the versions."
             )
         state = history.version(self._database, previous).state
         if state != "verified":

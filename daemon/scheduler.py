@@ -7,7 +7,6 @@ once, and however many reasons there are, one cycle answers them all.
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -16,13 +15,14 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from relevanced.daemon import history
 from relevanced.daemon.clock import Clock
 from relevanced.daemon.config import SchedulePolicy
 from relevanced.daemon.cycle import begin_cycle, last_cycle, open_cycle
-from relevanced.daemon.errors import BadInput, Interrupted, Retry
+from relevanced.daemon.errors import BadInput, FailStep, Interrupted, Retry
+from relevanced.daemon.following import follow
 from relevanced.daemon.records import Cycle
 from relevanced.daemon.stages import Stages
+from relevanced.daemon.threads import Threads
 
 CHECK_SECONDS: Final = 20  # between two looks at whether a cycle is due
 FOLLOW_SECONDS: Final = 2  # between two looks at the outbox: how old an answer may be
@@ -50,22 +50,22 @@ def why_due(
 
 
 class Scheduler:
-    """Runs a cycle when one is due, and keeps the versions fresh; `stop` ends both at the next sign of progress."""
+    """Runs a cycle when one is due, and keeps the versions fresh, until the threads that it belongs to are stopped."""
 
     def __init__(
-        self, stages: Stages, policy: SchedulePolicy, clock: Clock, run: Callable[[Cycle], Cycle], stop: threading.Event
+        self, stages: Stages, policy: SchedulePolicy, clock: Clock, run: Callable[[Cycle], Cycle], threads: Threads
     ) -> None:
-        self._stages, self._policy, self._clock, self._run, self._stop = stages, policy, clock, run, stop
+        self._stages, self._policy, self._clock, self._run, self._threads = stages, policy, clock, run, threads
         self._first_look = clock.now()
 
     def run(self) -> None:
-        """Until `stop` is set."""
+        """Look every few seconds, until all is stopped."""
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns whenever a look falls into a long cycle
         jobs = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
         jobs.add_job(self.check, "interval", seconds=CHECK_SECONDS, next_run_time=datetime.now().astimezone())
         jobs.add_job(self.follow, "interval", seconds=FOLLOW_SECONDS)
         jobs.start()
-        self._stop.wait()
+        self._threads.stop.wait()
         jobs.shutdown(wait=True)
 
     def check(self) -> None:
@@ -82,14 +82,17 @@ class Scheduler:
             log.info("cycle interrupted; the next start goes on with it")
         except (BadInput, Retry) as error:  # another process runs the cycle, or Postgres is away: look again later
             log.warning("cycle waits", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - APScheduler would only log it
+            self._threads.fail("scheduler", error)
 
     def follow(self) -> None:
         """Bring every version that is kept up to date with the documents."""
         try:
-            for version in history.kept_versions(self._stages.database):
-                self._stages.index.catch_up(version.version_id, self._stages.models.open(version.directory))
-        except Retry as error:
+            follow(self._stages)
+        except (FailStep, Retry) as error:
             log.warning("index waits", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._threads.fail("scheduler", error)
 
     def _why_due(self) -> str | None:
         if self._stages.promotion.serving().live_version_id is None:

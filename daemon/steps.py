@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from relevanced import sql
 from relevanced.daemon import history
 from relevanced.daemon.contest import gate
-from relevanced.daemon.cycle import StepFunction
+from relevanced.daemon.cycle import StepFunction, cycle_of
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.mining import mine
 from relevanced.daemon.ports import Progress
@@ -68,6 +68,9 @@ def prepare(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
 def verify(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """Check the candidate's index against the documents, the model and exact search."""
     candidate = _candidate(stages, cycle)
+    if candidate.state == "rejected":
+        sentence = f"Rejected version {candidate.version_id} already, before this attempt at the step."
+        return Outcome(sentence, verdict="rejected")
     held_out = pq.read_table(stages.files(cycle) / "holdout.parquet", columns=["user_query"])
     user_queries = sorted(set(held_out["user_query"].to_pylist()))
     progress("Verifying the index", 0, 1)
@@ -75,10 +78,17 @@ def verify(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
 
 
 def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
-    """Point serving at the candidate; when a killed attempt has done so already, say the same."""
+    """
+    Point serving at the candidate.
+
+    Where a killed attempt has done so, it stays as it is: an operator may have rolled back since.
+    """
     candidate = _candidate(stages, cycle)
     progress("Promoting", 0, 1)
     actor = f"cycle {cycle.cycle_id}"
+    for row in history.serving_history(stages.database):
+        if (row["verb"], row["actor"], row["live_version_id"]) == ("promote", actor, candidate.version_id):
+            return Outcome(f"Promoted version {candidate.version_id} in place of {row['previous_version_id']}.")
     return stages.promotion.promote(candidate.version_id, actor=actor, reason=_reason(stages, cycle))
 
 
@@ -99,9 +109,10 @@ def _candidate(stages: Stages, cycle: Cycle) -> Version:
 
 
 def _candidate_id(stages: Stages, cycle: Cycle) -> int:
-    """The candidate's number: taken and noted in one transaction, so that a killed attempt leaves no orphan."""
-    if cycle.candidate_version_id is not None:
-        return cycle.candidate_version_id
+    """The candidate's number: taken and noted in one transaction, so that no attempt leaves an orphan."""
+    noted = cycle_of(stages.database, cycle.cycle_id).candidate_version_id
+    if noted is not None:
+        return noted
     with stages.database.connection() as connection:
         version_id = history.register_version(connection, stages.promotion.serving().live_version_id)
         connection.execute(sql.postgres["note_candidate"], {"cycle_id": cycle.cycle_id, "version_id": version_id})

@@ -40,6 +40,9 @@ def configure_logging(*, debug: bool) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("relevanced").setLevel(level)
+    if not debug:
+        # It reports every attempt to connect as an error; consumers.kafka says in one sentence what came of them.
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def _renderers() -> list[structlog.typing.Processor]:

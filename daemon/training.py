@@ -142,7 +142,7 @@ def _digest(job: TrainingJob) -> str:
     Raises: FailStep when the model or the triplets are not there, or there are none.
     """
     if not job.base.is_dir():
-        raise FailStep(f"The base model {job.base} is not there; `relevanced status` lists the versions.")
+        raise FailStep(f"The base model {job.base} is not there; `relevanced versions` lists the versions.")
     try:
         table = pq.ParquetFile(job.triplets)
         missing = [name for name in _COLUMNS if name not in table.schema_arrow.names]

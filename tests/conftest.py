@@ -1,5 +1,10 @@
 """Parts that tests share: a Postgres server for the session, a database for each test, and a small encoder."""
 
+import os
+
+# Before torch is imported: threads that wait shall not spin on a small machine, and no model is fetched.
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0", HF_HUB_OFFLINE="1")
+
 import shutil
 import tempfile
 import zlib
@@ -10,11 +15,16 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 from relevanced.daemon.database import Database
 from relevanced.daemon.embedded import start_embedded
 from relevanced.daemon.ports import Vectors
+
+# How long an example takes is the machine's affair.
+settings.register_profile("relevanced", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("relevanced")
 
 
 @pytest.fixture(scope="session")

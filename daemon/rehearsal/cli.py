@@ -5,22 +5,25 @@ In:  options. Out: each step's sentence as it ends, the report as a page and, wh
 """
 
 import contextlib
+import os
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from uuid import uuid4
 
 import typer
 
-from relevanced.daemon.config import load_settings
+from relevanced.daemon.config import KafkaPolicy, load_settings
 from relevanced.daemon.console import out, progress_bars, say, say_json
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.rehearsal.broker import running_broker
 from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
 from relevanced.daemon.rehearsal.hpo import write_hpo
 from relevanced.daemon.rehearsal.page import render
-from relevanced.daemon.rehearsal.place import Place
+from relevanced.daemon.rehearsal.place import Place, require_own
 from relevanced.daemon.rehearsal.rehearse import Rehearsal, RehearsalPolicy
 from relevanced.daemon.rehearsal.report import Report, write_report
 from relevanced.daemon.rehearsal.searchers import Bias, SearchersPolicy
@@ -39,9 +42,6 @@ max_tokens = 48  # a term's name and the beginning of its definition
 
 [holdout]
 share = 0.3  # of 1,200 queries; the gate needs as many as it can get of so few
-
-[gate]
-min_queries = 100  # not all that are held out are clicked
 
 [exploration]
 swap_probability = 0.1  # tells position from relevance, at nearly no cost
@@ -97,6 +97,7 @@ def demo(
 ) -> None:
     """Watch a model get better from clicks: lay words in, terms of the Human Phenotype Ontology out."""
     home, _ = context.obj
+    require_own(home)
     corpus, settings = home / "hpo", home / "relevanced.toml"
     if not settings.exists():
         write_hpo(corpus)
@@ -113,7 +114,7 @@ def demo(
     if found.live.ndcg <= found.zero_shot.ndcg:
         raise FailStep("No promoted version is better on the test queries than the base model; the table shows why.")
     if not as_json:
-        command = shlex.join(["relevanced", "--home", str(home)])
+        command = shlex.join([os.path.relpath(sys.argv[0]), "--home", os.path.relpath(home)])
         say(f"\nSearch what was just built:  {command} search 'ringing in the ears'")
         say(f"or over HTTP:  {command} up  and then  curl 'http://127.0.0.1:8765/v1/search?q=stiff+neck'")
 
@@ -133,9 +134,11 @@ def _rehearse(
     place = Place(home, {"data": dataset.name, **sizes, **asdict(policy), **asdict(searchers), **overrides})
     settings = load_settings(config or home / "relevanced.toml", overrides)
     with contextlib.ExitStack() as stack:
-        if policy.source == "kafka" and not settings.kafka.bootstrap_servers:
-            broker = {"kafka": {"bootstrap_servers": stack.enter_context(running_broker())}}
-            settings = load_settings(config or home / "relevanced.toml", {**overrides, **broker})
+        kafka = KafkaPolicy()
+        if policy.source == "kafka":
+            kafka = _topics_of_its_own(settings.kafka.bootstrap_servers or stack.enter_context(running_broker()))
+        # What is simulated comes near neither the database nor the topics that people use.
+        settings = settings.model_copy(update={"database_url": None, "kafka": kafka})
         parts = Parts(home, settings, seed=policy.seed)
         stack.callback(parts.close)
         progress = stack.enter_context(progress_bars())
@@ -156,3 +159,11 @@ def _rehearse(
     else:
         render(found, out)
     return found
+
+
+def _topics_of_its_own(bootstrap_servers: str) -> KafkaPolicy:
+    """Topics and a group for this run alone: one that was stopped has its records in the log store already."""
+    name = f"relevanced-rehearsal-{uuid4().hex[:8]}"
+    return KafkaPolicy(
+        bootstrap_servers=bootstrap_servers, query_topic=f"{name}.queries", event_topic=f"{name}.events", group=name
+    )

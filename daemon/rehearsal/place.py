@@ -14,6 +14,17 @@ from typing import Any
 from relevanced.daemon.errors import BadInput
 
 
+def require_own(home: Path) -> None:
+    """
+    Make sure that a rehearsal may have this state directory.
+
+    Raises: BadInput when it serves another purpose.
+    """
+    used = any((home / name).exists() for name in ("postgres", "versions", "lake", "spool"))
+    if used and not (home / "rehearsal.json").exists():
+        raise BadInput(f"{home} is in use, and a rehearsal needs a state directory of its own; give another --home.")
+
+
 class Place:
     """The notes of one rehearsal, on disk after each change."""
 
@@ -29,11 +40,8 @@ class Place:
             self._notes = json.loads(self._file.read_text(encoding="utf-8"))
             if self._notes["options"] != json.loads(json.dumps(options)):
                 raise BadInput(f"{home} holds a rehearsal with other options; give another --home, or delete it.")
-        elif (home / "postgres").exists() or (home / "versions").exists():
-            raise BadInput(
-                f"{home} is in use, and a rehearsal needs a state directory of its own; give another --home."
-            )
         else:
+            require_own(home)
             home.mkdir(parents=True, exist_ok=True)
             self._write()
 

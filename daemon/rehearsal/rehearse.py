@@ -24,7 +24,7 @@ from relevanced.daemon.errors import FailStep
 from relevanced.daemon.first_version import make_first_version
 from relevanced.daemon.metrics import mean_interval, ndcg_at_10
 from relevanced.daemon.ports import EventSource, Progress
-from relevanced.daemon.records import Cycle, Outcome, SearchRequest, Step
+from relevanced.daemon.records import Cycle, Outcome, SearchRequest, Step, Verdict
 from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.oracle import oracle_run, pair_precision
 from relevanced.daemon.rehearsal.place import Place
@@ -163,7 +163,8 @@ class Rehearsal:
     def _cycle_report(self, cycle: Cycle, runs: dict[int, Run]) -> CycleReport:
         """Measure what came of a cycle, the rejected candidate too."""
         steps = {row["step"]: row for row in history.steps(self._parts.database, cycle.cycle_id)}
-        verdict = steps["gate"]["verdict"] if "gate" in steps else steps["mine"]["verdict"]
+        verdicts = [row["verdict"] for row in steps.values()]
+        verdict: Verdict = "failed" if "failed" in verdicts else steps.get("gate", steps["mine"])["verdict"]
         version_id, measure = cycle.candidate_version_id, None
         if version_id in {version.version_id for version in history.versions(self._parts.database)}:
             runs[version_id] = self._measured_run(version_id)
@@ -194,6 +195,7 @@ class Rehearsal:
 
     def _switch_back_and_forth(self) -> tuple[Rollback | None, list[str]]:
         """Roll back, search, promote again: what an operator would do at night, timed until an answer comes."""
+        self._end_a_trial_that_was_stopped()
         serving = self._parts.promotion.serving()
         if serving.previous_version_id is None or serving.live_version_id is None:
             return None, []
@@ -213,6 +215,13 @@ class Rehearsal:
         for outcome in (back, again):
             self._tell(outcome.sentence)
         return Rollback(seconds, answer.version_id), [*switches, back.sentence, again.sentence]
+
+    def _end_a_trial_that_was_stopped(self) -> None:
+        last = history.serving_history(self._parts.database)[0]
+        if (last["verb"], last["actor"]) == ("rollback", "rehearsal"):
+            self._parts.promotion.promote(
+                last["previous_version_id"], actor="rehearsal", reason="the end of a trial that was stopped"
+            )
 
     def _promotions(self) -> list[Mapping[str, str]]:
         return [

@@ -81,7 +81,7 @@ def _require_loopback(host: str) -> None:
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise BadInput(f"{host} is not an address of this machine; give 127.0.0.1 with --host.") from None
+        raise BadInput(f'{host} is not an address of this machine; set host = "127.0.0.1" under [serving].') from None
     if not loopback:
         raise BadInput(
             f"{host} is open to others and nothing would ask them who they are; "

@@ -22,6 +22,11 @@ INSERT INTO relevanced.cycle_step (cycle_id, step) VALUES (%(cycle_id)s, %(step)
 ON CONFLICT (cycle_id, step) DO UPDATE SET attempts = relevanced.cycle_step.attempts + 1, progress = NULL
 RETURNING attempts;
 
+-- take_back_attempt --
+-- An attempt that was asked to stop, or to wait, does not count.
+UPDATE relevanced.cycle_step SET attempts = attempts - 1
+ WHERE cycle_id = %(cycle_id)s AND step = %(step)s AND verdict IS NULL AND attempts > 0;
+
 -- note_progress --
 -- How far the running step is, for who watches from outside.
 UPDATE relevanced.cycle_step SET progress = %(progress)s

@@ -104,7 +104,7 @@ CREATE UNIQUE INDEX cycle_one_at_a_time ON cycle ((true)) WHERE ended_at IS NULL
 CREATE TABLE cycle_step (
     cycle_id bigint NOT NULL REFERENCES cycle,
     step cycle_step_name NOT NULL,
-    attempts integer NOT NULL DEFAULT 1 CHECK (attempts > 0),
+    attempts integer NOT NULL DEFAULT 1 CHECK (attempts >= 0),
     verdict step_verdict,          -- null while it runs
     sentence text,
     numbers jsonb NOT NULL DEFAULT '{}',

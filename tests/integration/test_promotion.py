@@ -102,7 +102,7 @@ def test_rollback_needs_a_version_that_was_live_before(promotion: Promotion, new
         promotion.rollback(actor="ada", reason="")
     promote(promotion, new_version("verified"))
     with pytest.raises(
-        BadInput, match=r"Version 1 cannot be rolled back: no version was live before it. `relevanced st"
+        BadInput, match=r"Version 1 cannot be rolled back: no version was live before it. `relevanced v"
     ):
         promotion.rollback(actor="ada", reason="")
 

@@ -22,8 +22,9 @@ def test_the_file_is_read_and_the_environment_goes_before_it(toml: Path, monkeyp
     assert (settings.gate.confidence, settings.gate.min_queries) == (0.99, 50)
 
 
-def test_overrides_go_before_the_file(toml: Path) -> None:
+def test_an_option_goes_before_file_and_environment(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toml.write_text("[exploration]\nswap_probability = 0.5\n")
+    monkeypatch.setenv("RELEVANCED_EXPLORATION__SWAP_PROBABILITY", "0.7")
     assert load_settings(toml, {"exploration": {"swap_probability": 0.1}}).exploration.swap_probability == 0.1
 
 

@@ -135,7 +135,7 @@ def large(tmp_path_factory) -> Path:
     return write_files(tmp_path_factory.mktemp("large"), files)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(limit=st.integers(30, 700), most_train=st.integers(1, 500), seed=st.integers(0, 5))
 def test_a_cut_data_set_keeps_all_that_its_queries_need(large, limit, most_train, seed):
     whole = read_dataset(large)

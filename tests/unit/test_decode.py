@@ -134,8 +134,8 @@ def test_an_object_id_may_be_an_integer() -> None:
     assert read_event(object_id=42).document_id == "42"
 
 
-def test_a_position_counts_from_1_and_an_ordinal_of_0_says_nothing() -> None:
-    assert [read_event(ordinal=ordinal).position for ordinal in (0, 1, 2, None)] == [None, 1, 2, None]
+def test_a_position_is_kept_as_its_producer_counts_it_from_0_too() -> None:
+    assert [read_event(ordinal=ordinal).position for ordinal in (0, 1, 2, None)] == [0, 1, 2, None]
 
 
 @pytest.mark.parametrize("attributes", [None, {}, {"object": None, "position": None}, {"position": {"x": 1, "y": 2}}])

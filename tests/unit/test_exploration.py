@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.exploration import ExplorationPolicy, present
@@ -15,7 +15,6 @@ SEEDS = st.integers(min_value=0, max_value=2**32)
 
 
 @given(DOCUMENTS, PROBABILITIES, SEEDS)
-@settings(deadline=None)
 def test_what_is_shown_is_the_answer_with_each_document_at_most_one_rank_from_its_own(documents, probability, seed):
     shown = present(documents, np.random.default_rng(seed), ExplorationPolicy(swap_probability=probability))
 
@@ -24,7 +23,6 @@ def test_what_is_shown_is_the_answer_with_each_document_at_most_one_rank_from_it
 
 
 @given(DOCUMENTS, SEEDS)
-@settings(deadline=None)
 def test_without_exploration_the_order_stays_and_the_policy_is_null(documents, seed):
     shown = present(documents, np.random.default_rng(seed), ExplorationPolicy())
 

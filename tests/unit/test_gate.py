@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.gate import GatePolicy, compare
@@ -48,14 +48,14 @@ def test_two_versions_that_rank_alike_ask_for_no_impossible_number_of_queries():
     assert "too alike to tell" in compare(*arms(0.0, 0.0, 400), EVEN, POLICY, candidate=2, live=1).sentence
 
 
-@pytest.mark.parametrize("queries", [0, 1, 199])
+@pytest.mark.parametrize("queries", [0, 1, 99])
 def test_too_few_queries_decide_nothing_however_large_the_difference(queries):
     candidate, live = ({f"q{number}": ndcg for number in range(queries)} for ndcg in (0.9, 0.1))
     comparison = compare(candidate, live, EVEN, POLICY, candidate=2, live=1)
     assert comparison.verdict == "inconclusive"
     assert comparison.sentence == (
-        f"Undecided about candidate 2: {queries} held-out queries have a relevant document, and the gate asks for 200;"
-        f" {200 - queries} more are needed."
+        f"Undecided about candidate 2: {queries} held-out queries have a relevant document, and the gate asks for 100;"
+        f" {100 - queries} more are needed."
     )
     assert -1 <= comparison.low <= comparison.high <= 1
 
@@ -81,7 +81,6 @@ def test_arms_of_different_queries_cannot_be_compared():
 
 
 @given(st.floats(-0.2, 0.2), st.floats(0, 0.3), st.integers(200, 500), st.floats(0, 0.05))
-@settings(deadline=None)
 def test_the_verdict_follows_from_where_the_interval_lies(mean, spread, queries, bar):
     comparison = compare(*arms(mean, spread, queries), EVEN, GatePolicy(min_improvement=bar), candidate=2, live=1)
     assert comparison.low - 1e-9 <= comparison.difference <= comparison.high + 1e-9

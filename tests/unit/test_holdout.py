@@ -1,6 +1,6 @@
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.holdout import HoldoutPolicy, is_held_out, split
@@ -15,7 +15,6 @@ def table(keys: list[str]) -> pa.Table:
 
 
 @given(queries)
-@settings(deadline=None)
 def test_nothing_of_a_held_out_cluster_enters_training(keys):
     training, held_out = split(table(keys), HoldoutPolicy(share=0.5))
     sides = [{cluster_key(key) for key in part["query_key"].to_pylist()} for part in (training, held_out)]
@@ -24,7 +23,6 @@ def test_nothing_of_a_held_out_cluster_enters_training(keys):
 
 
 @given(st.text(min_size=1).filter(lambda text: text.isprintable()), st.floats(0.01, 0.98))
-@settings(deadline=None)
 def test_a_larger_share_never_returns_a_query_to_training(key, share):
     assert is_held_out(key, HoldoutPolicy(share=share)) <= is_held_out(key, HoldoutPolicy(share=share + 0.01))
 

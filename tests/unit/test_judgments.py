@@ -55,7 +55,7 @@ def judged(table: pa.Table, pair: tuple[str, str] = ("q1", "d1"), model: ClickMo
 
 
 @given(tables)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_estimate_is_a_probability_whatever_the_evidence(rows):
     model = fit_click_model(evidence(*rows), RANKS, POLICY)
     for estimate in (model.propensities, model.click_rates, model.priors):
@@ -70,7 +70,7 @@ def test_every_estimate_is_a_probability_whatever_the_evidence(rows):
 
 
 @given(tables, st.randoms())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_of_the_rows_does_not_matter(rows, rng):
     shuffled = rng.sample(rows, len(rows))
     model, other = (fit_click_model(evidence(*some), RANKS, POLICY) for some in (rows, shuffled))
@@ -79,7 +79,6 @@ def test_the_order_of_the_rows_does_not_matter(rows, rng):
 
 
 @given(tables)
-@settings(deadline=None)
 def test_every_pair_that_was_shown_has_one_judgment_with_all_its_counts(rows):
     table = evidence(*rows)
     judgments = judge(table, RANKS, MODEL)
@@ -92,7 +91,6 @@ def test_every_pair_that_was_shown_has_one_judgment_with_all_its_counts(rows):
 
 
 @given(st.integers(1, 50), st.integers(0, 30), st.integers(0, 30), st.integers(1, 50))
-@settings(deadline=None)
 def test_a_click_never_lowers_a_grade(position, shown, clicks, other_position):
     clicks = min(shown, clicks)
     base = [("q1", "d1", position, "1", shown, clicks)]
@@ -103,14 +101,12 @@ def test_a_click_never_lowers_a_grade(position, shown, clicks, other_position):
 
 
 @given(tables, st.integers(1, 50))
-@settings(deadline=None)
 def test_more_skipped_impressions_at_the_top_never_raise_a_grade(rows, skips):
     rows = [*rows, ("q1", "d1", 3, "3", 1, 1)]
     assert judged(evidence(*rows, ("q1", "d1", 1, "4", skips, 0)))["grade"] <= judged(evidence(*rows))["grade"]
 
 
 @given(tables)
-@settings(deadline=None)
 def test_twice_the_evidence_is_surer_in_the_same_direction(rows):
     once, twice = (
         judge(evidence(*((*row[:4], row[4] * times, row[5] * times) for row in rows)), RANKS, MODEL) for times in (1, 2)
@@ -127,7 +123,6 @@ def _places(judgments: pa.Table) -> list[int]:
 
 
 @given(st.integers(1, 50), st.integers(2, 50))
-@settings(deadline=None)
 def test_evidence_is_the_same_whichever_version_showed_it(position, shown):
     together = judged(evidence(("q1", "d1", position, "1", shown, 1)))
     apart = judged(evidence(("q1", "d1", position, "1", shown - 1, 1), ("q1", "d1", position, "2", 1, 0)))

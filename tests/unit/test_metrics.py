@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.metrics import mean_interval, ndcg_at_10, qrels_from, query_weights
@@ -55,7 +55,6 @@ def test_of_one_value_alone_nothing_is_known_and_of_none_there_is_no_mean():
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=50), st.floats(0.5, 0.99))
-@settings(deadline=None)
 def test_the_mean_lies_within_and_more_confidence_is_wider(values, confidence):
     narrow, wide = mean_interval(values, confidence), mean_interval(values, (1 + confidence) / 2)
     assert wide.low <= narrow.low <= narrow.mean <= narrow.high <= wide.high

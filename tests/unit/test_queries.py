@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.queries import cluster_key, query_key
@@ -27,13 +27,11 @@ def test_different_queries_keep_different_keys(one, other):
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_a_key_is_its_own_key(text):
     assert query_key(query_key(text)) == query_key(text)
 
 
 @given(st.text(min_size=1).filter(lambda text: text.split()))
-@settings(deadline=None)
 def test_a_query_that_says_anything_has_a_key_and_a_cluster(text):
     key = query_key(text)
     assert key == " ".join(key.split())
@@ -62,7 +60,6 @@ def test_different_needs_do_not(one, other):
 
 
 @given(st.lists(st.text(), max_size=6), st.randoms())
-@settings(deadline=None)
 def test_the_order_of_words_does_not_matter_to_a_cluster(words, rng):
     key = query_key(" ".join(words))
     shuffled = key.split()

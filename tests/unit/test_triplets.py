@@ -1,6 +1,6 @@
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.triplets import SCHEMA, TripletPolicy, mine_triplets
@@ -109,7 +109,6 @@ unit = st.floats(0, 1)
         negatives=st.integers(0, 4),
     ),
 )
-@settings(deadline=None)
 def test_no_negative_is_a_positive_or_notable_or_too_near_whatever_the_judgments(judged, scores, policy):
     triplets = mine(judgments(*(("q", name, *figures) for name, figures in judged.items())), scores, policy)
     grades = {name: figures[0] for name, figures in judged.items()}

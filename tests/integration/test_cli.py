@@ -1,0 +1,203 @@
+"""The commands as a person or a script gives them, in one state directory that lives through the whole file."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relevanced.daemon.__main__ import run
+
+CORPUS = [
+    {"_id": "d1", "title": "Tinnitus", "text": "Hearing noises in the absence of an external source."},
+    {"_id": "d2", "title": "Macrocephaly", "text": "A head that is larger than usual."},
+    {"_id": "d3", "title": "Pruritus", "text": "An itch that makes one want to scratch."},
+]
+
+
+@pytest.fixture(scope="module")
+def home(new_home: Callable[[], Path]) -> Path:
+    return new_home()
+
+
+@pytest.fixture
+def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Gives a command; returns its status, what it says and what it complains of."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        status = run(["--home", str(home), *arguments], debug=False)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    file.write_text("".join(json.dumps(document) + "\n" for document in CORPUS))
+    return file
+
+
+def test_before_any_document_each_command_says_what_to_do_first(give):
+    assert give("init")[0] == 0
+    status, said, _ = give("status")
+    assert (status, "`relevanced documents load FILE` makes the first" in said) == (0, True)
+    for command in (["search", "x"], ["promote", "1"], ["rollback"], ["verify", "1"]):
+        status, _, complaint = give(*command)
+        assert status == 2, command
+        assert complaint.count("\n") == 1, f"one sentence: {complaint}"
+        assert "Traceback" not in complaint
+
+
+def test_a_malformed_line_is_named_and_nothing_is_loaded(give, tmp_path):
+    broken = tmp_path / "corpus.jsonl"
+    broken.write_text('{"_id": "d1", "title": "a", "text": "b"}\n{"_id": \n')
+    status, _, complaint = give("documents", "load", str(broken))
+    assert status == 2
+    assert "corpus.jsonl, line 2" in complaint
+    assert json.loads(give("versions", "--json")[1])["versions"] == []
+
+
+def test_the_first_load_makes_a_version_that_answers(give, corpus):
+    status, said, _ = give("documents", "load", str(corpus))
+    assert status == 0
+    assert "Promoted version 1, the first to be live." in said
+    status, said, _ = give("search", "ringing in the ears", "--json")
+    answer = json.loads(said)
+    assert (status, answer["version_id"], answer["hits"][0]["document_id"]) == (0, 1, "d1")
+
+
+def test_a_changed_document_goes_through_the_outbox(give, corpus):
+    changed = corpus.with_name("changed.jsonl")
+    changed.write_text(json.dumps({"_id": "d2", "title": "Ringing in the ears", "text": ""}) + "\n")
+    status, said, _ = give("documents", "load", str(changed), "--json")
+    assert (status, json.loads(said)["changed_documents"]) == (0, 1)
+    assert json.loads(give("search", "ringing in the ears", "--json")[1])["hits"][0]["document_id"] == "d2"
+
+
+def test_searches_become_rows_and_status_counts_them(give):
+    assert give("consume", "--until-empty")[0] == 0
+    status = json.loads(give("status", "--json")[1])
+    assert status["live_version"] == 1
+    assert status["log"]["queries"] == 2
+
+
+def test_a_cycle_without_clicks_ends_by_saying_so(give):
+    status, said, _ = give("cycle", "run")
+    assert (status, said.strip()) == (0, "Nothing was clicked yet, so there is nothing to learn from.")
+
+
+def test_a_version_that_no_one_was_before_cannot_be_rolled_back(give):
+    status, _, complaint = give("rollback")
+    assert (status, "no version was live before it" in complaint) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["promote", "9"], "There is no version 9"),
+        (["search"], "Missing parameter: text"),
+        (["search", ""], "empty"),
+        (["search", "x", "-k", "0"], "k"),
+        (["--config", "nowhere.toml", "status"], "nowhere.toml does not exist"),
+        (["documents", "load", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["rehearse", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_status_2(give, arguments, says):
+    status, _, complaint = give(*arguments)
+    assert (status, says in complaint, "Traceback" in complaint) == (2, True, False), complaint
+    assert complaint.count("\n") == 1
+
+
+def test_a_setting_that_is_none_is_named_with_the_nearest(home, give):
+    (home / "relevanced.toml").write_text("[gate]\nmin_queris = 3\n")
+    try:
+        status, _, complaint = give("status")
+    finally:
+        (home / "relevanced.toml").unlink()
+    assert status == 2
+    assert complaint == "relevanced.toml, [gate]: min_queris is not a setting; did you mean min_queries?\n"
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(give, monkeypatch):
+    monkeypatch.setenv("RELEVANCED_DATABASE_URL", "postgresql://me:hush@127.0.0.1:9/search")
+    status, _, complaint = give("status")
+    assert (status, complaint.count("\n")) == (2, 1)
+    assert "127.0.0.1" in complaint
+    assert "hush" not in complaint
+
+
+def test_a_broker_that_does_not_answer_is_named(give, monkeypatch):
+    monkeypatch.setenv("RELEVANCED_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    status, _, complaint = give("consume", "--until-empty")
+    assert (status, complaint.count("\n")) == (2, 1)
+    assert "127.0.0.1:9" in complaint
+
+
+def test_a_port_in_use_is_named(home):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "relevanced.daemon", "--home", str(home), "up", "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert (done.returncode, f"Port {port} on 127.0.0.1 is in use" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_answers_takes_clicks_and_ends_cleanly(home, number, give):
+    """An answer's click, handed in over HTTP, is in the log store when the daemon has ended."""
+    clicks = json.loads(give("status", "--json")[1])["log"]["clicks"]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "relevanced.daemon", "--home", str(home), "up", "--port", str(port)]
+    with subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.PIPE) as process:
+        try:
+            answer = json.loads(_ask(process, f"http://127.0.0.1:{port}/v1/search?q=itch"))
+            click = {
+                "action_name": "click",
+                "query_id": answer["query_id"],
+                "timestamp": "2026-01-31T09:12:45.120Z",
+                "event_attributes": {"object": {"object_id": answer["hits"][0]["document_id"]}},
+            }
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/v1/events",
+                json.dumps(click).encode(),
+                {"content-type": "application/json"},
+            )
+            with urllib.request.urlopen(request) as accepted:
+                assert accepted.status == 202
+            process.send_signal(number)
+            _, complaint = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, complaint
+    assert b"Traceback" not in complaint
+    give("consume", "--until-empty")
+    assert json.loads(give("status", "--json")[1])["log"]["clicks"] == clicks + 1
+
+
+def _ask(process: subprocess.Popen[bytes], url: str) -> bytes:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                body: bytes = answer.read()
+                return body
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
