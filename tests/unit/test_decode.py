@@ -276,3 +276,12 @@ def test_any_json_becomes_rows_or_a_dead_letter(record: dict[str, Any]) -> None:
 @given(st.binary(max_size=50))
 def test_any_bytes_become_a_record_or_a_dead_letter(value: bytes) -> None:
     decode_batch([RawRecord("p", 0, value)])
+
+
+@pytest.mark.parametrize("value", [True, 10**400, -1, "3", None])
+def test_an_offset_that_is_none_does_not_stop_the_loop(value: Any) -> None:
+    record = {"query_id": "q", "user_query": "x", "query_attributes": {"offset": value, "propensities": [value]}}
+    decoded = decode(json.dumps(record).encode())
+    assert isinstance(decoded, UbiQuery)
+    (row,) = query_rows([decoded]).to_pylist()
+    assert (row["page_offset"], row["propensities"]) == (0, None)
