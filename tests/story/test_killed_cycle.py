@@ -121,8 +121,9 @@ def kill_before_it_is_noted(home: Path, parts: Parts, step: Step) -> None:
 
 
 def kill_in_the_middle(home: Path, parts: Parts, step: Step, attempt: int) -> None:
-    """As soon as the step has begun; the child that trains dies with its parent."""
+    """As soon as the step has begun and, however quick, is not noted; the child that trains dies with its parent."""
     with psycopg.connect(parts.database.url, autocommit=True) as connection, daemon(home) as process:
+        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [step])
         begun = lambda: connection.execute(BEGUN, [step, attempt]).rowcount == 1  # noqa: E731
         wait_until(begun, process, f"attempt {attempt} of {step}", home)
         process.kill()
