@@ -5,8 +5,6 @@ In:  a corpus.jsonl in the layout of BEIR (_id, title, text on each line), gzipp
 Out: documents, read by daemon.documents; a line that is no document ends the reading with its number.
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,9 +12,9 @@ from typing import Final
 import msgspec
 
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.files import read_lines
 from relevanced.daemon.records import Document
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _EXAMPLE: Final = '{"_id": "d1", "title": "...", "text": "..."}'
 
 
@@ -37,7 +35,7 @@ def read_corpus(path: Path) -> Iterator[Document]:
     """
     decoder = msgspec.json.Decoder(_Line)
     lines_by_id: dict[str, int] = {}
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         try:
             found = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -56,21 +54,3 @@ def _check(line: _Line, place: str, lines_by_id: dict[str, int]) -> None:
         raise BadInput(f"{place}: the _id {line.id!r} was on line {lines_by_id[line.id]} already; keep one of the two.")
     if any(value and "\0" in value for value in (line.id, line.title, line.text)):
         raise BadInput(f"{place}: document {line.id!r} holds a NUL character (\\u0000); take it out.")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1."""
-    number = 0
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == _GZIP_MAGIC
-            file.seek(0)
-            for number, line in enumerate(gzip.GzipFile(fileobj=file) if zipped else file, start=1):
-                if content := line.removeprefix(b"\xef\xbb\xbf").strip():
-                    yield number, content
-    except FileNotFoundError as error:
-        raise BadInput(f"{path} does not exist; name a corpus.jsonl, gzipped or not.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"{path}, after line {number}: the gzip data is broken; fetch the file again.") from error
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}.") from error

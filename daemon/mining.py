@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from relevanced import sql
 from relevanced.daemon.documents import document_texts
+from relevanced.daemon.files import whole_file
 from relevanced.daemon.history import base_version, version
 from relevanced.daemon.holdout import split
 from relevanced.daemon.judgments import ClickModel, fit_click_model, judge, pool_ranks
@@ -126,9 +127,8 @@ def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    partial = path.with_suffix(".partial")
-    pq.write_table(table, partial)
-    partial.rename(path)
+    with whole_file(path) as partial:
+        pq.write_table(table, partial)
 
 
 def _outcome(stages: Stages, triplets: pa.Table, judgments: pa.Table, held_out: pa.Table, model: ClickModel) -> Outcome:

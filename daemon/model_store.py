@@ -21,6 +21,7 @@ from annotated_types import Ge
 from safetensors import SafetensorError
 
 from relevanced.daemon.errors import BadInput, FailStep
+from relevanced.daemon.files import write_text
 from relevanced.daemon.ports import Encoder
 
 _MANIFEST: Final = "manifest.json"
@@ -82,9 +83,9 @@ class ModelStore:
         """Note where the version comes from, and the sha256 of each file; this makes the directory a version."""
         self._forget(directory)
         libraries = {name: installed_version(name) for name in _LIBRARIES}
-        _write(directory / _CARD, _model_card(directory.name, manifest))
+        write_text(directory / _CARD, _model_card(directory.name, manifest))
         full = {**manifest, "libraries": libraries, "files": _hashes(directory)}
-        _write(directory / _MANIFEST, json.dumps(full, indent=2, default=str) + "\n")
+        write_text(directory / _MANIFEST, json.dumps(full, indent=2, default=str) + "\n")
 
     def check(self, directory: Path) -> Mapping[str, str]:
         """
@@ -209,12 +210,6 @@ def _json(file: Path) -> Any:
         return json.loads(file.read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(file)
 
 
 def _model_card(name: str, manifest: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from relevanced.daemon.contrastive import Batches, Triplets, add_gradients
 from relevanced.daemon.encoder import load_model
 from relevanced.daemon.errors import FailStep
+from relevanced.daemon.files import whole_file, write_text
 from relevanced.daemon.training import (
     CANNOT,
     JOB,
@@ -37,7 +38,6 @@ from relevanced.daemon.training import (
     TrainingJob,
     TrainingPolicy,
     TrainingResult,
-    write_whole,
 )
 
 _CHECKPOINT: Final = "checkpoint.pt"
@@ -141,12 +141,8 @@ class Training:
         }
         buffer = io.BytesIO()  # torch itself would report a full disk as a RuntimeError without a reason
         torch.save(state, buffer)
-        partial = self._job.directory / f"{_CHECKPOINT}.partial"
-        with partial.open("wb") as opened:
-            opened.write(buffer.getbuffer())
-            opened.flush()
-            os.fsync(opened.fileno())
-        partial.rename(self._job.directory / _CHECKPOINT)
+        with whole_file(self._job.directory / _CHECKPOINT) as partial:
+            partial.write_bytes(buffer.getbuffer())
 
     def _finish(self) -> None:
         """Leave the model, then the result, which says that it is complete; only then is the checkpoint of no use."""
@@ -164,7 +160,7 @@ class Training:
             tokens=done.tokens,
             device=self._model.device.type,
         )
-        write_whole(directory / RESULT, json.dumps(asdict(result)))
+        write_text(directory / RESULT, json.dumps(asdict(result)))
         (directory / _CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from annotated_types import Ge, Gt, Interval
 
 from relevanced.daemon.errors import FailStep, Retry
+from relevanced.daemon.files import write_text
 from relevanced.daemon.ports import Progress
 
 # What the child leaves in the job's directory; trainer.py writes them.
@@ -118,7 +119,7 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
     if _read(job.directory / JOB) != wanted:
         shutil.rmtree(job.directory, ignore_errors=True)
         job.directory.mkdir(parents=True)
-        write_whole(job.directory / JOB, wanted)
+        write_text(job.directory / JOB, wanted)
     if not _is_done(job):
         _run_child(job, progress)
     if (job.directory / MODEL).exists():
@@ -126,13 +127,6 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
         job.output.parent.mkdir(parents=True, exist_ok=True)
         (job.directory / MODEL).rename(job.output)
     return TrainingResult(**json.loads((job.directory / RESULT).read_text()))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a small file so that it is complete or not there."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(file)
 
 
 def _digest(job: TrainingJob) -> str:

@@ -6,8 +6,6 @@ Out: a Dataset, whole or cut to a smaller one. The documents are loaded, the tra
      test queries only measured.
 """
 
-import gzip
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,8 @@ import numpy as np
 
 from relevanced.consumers.documents import read_corpus
 from relevanced.daemon.errors import BadInput
-from relevanced.daemon.queries import query_key
+from relevanced.daemon.files import read_lines
+from relevanced.daemon.queries import cluster_key, query_key
 from relevanced.daemon.records import Document
 
 Qrels = Mapping[str, Mapping[str, int]]
@@ -55,8 +54,8 @@ def read_dataset(
     """
     Read a data set, and cut it down where a limit says so; the same seed cuts the same.
 
-    Queries without a relevant document are left out, for nobody could find anything; so are train queries that equal
-    a test query but for case and punctuation, for then the searchers would type a test query.
+    Queries without a relevant document are left out, for nobody could find anything; so are near-duplicates of a test
+    query (queries.cluster_key) among the train queries, for then the searchers would type a test query in other words.
 
     Raises: BadInput, one sentence with file and line, for whatever cannot be used.
     """
@@ -65,8 +64,9 @@ def read_dataset(
     known = {document.document_id for document in documents}
     train_qrels = _read_qrels(directory, "qrels/train.tsv", texts, known)
     test_qrels = _read_qrels(directory, "qrels/test.tsv", texts, known)
-    test_keys = {query_key(texts[query_id]) for query_id in test_qrels}
-    train_qrels = {name: row for name, row in train_qrels.items() if query_key(texts[name]) not in test_keys}
+    clusters = {query_id: cluster_key(query_key(text)) for query_id, text in texts.items()}
+    tested = {clusters[query_id] for query_id in test_qrels}
+    train_qrels = {query_id: row for query_id, row in train_qrels.items() if clusters[query_id] not in tested}
     if not train_qrels:
         raise BadInput("qrels/train.tsv: every query is in qrels/test.tsv too; take some out of it, to train on them.")
 
@@ -186,12 +186,9 @@ def _file(directory: Path, name: str) -> Path:
 
 def _lines(directory: Path, name: str) -> Iterator[tuple[int, str]]:
     """The lines of a file that are not blank, with their numbers from 1."""
-    path = _file(directory, name)
     number = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
+        for number, line in read_lines(_file(directory, name)):
+            yield number, line.decode()
+    except UnicodeDecodeError as error:
         raise BadInput(f"{name}, after line {number}: {error}; write the file again, in UTF-8.") from None

@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.files import write_text
 from relevanced.daemon.queries import cluster_key, query_key
 
 SEED: Final = 13
@@ -150,7 +151,4 @@ def _json(line: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.files import write_text
 
 
 def require_own(home: Path) -> None:
@@ -74,6 +75,4 @@ class Place:
         self._write()
 
     def _write(self) -> None:
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps(self._notes, indent=2), encoding="utf-8")
-        partial.replace(self._file)
+        write_text(self._file, json.dumps(self._notes, indent=2))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.files import write_text
 from relevanced.daemon.records import Verdict
 from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
 
@@ -153,10 +154,7 @@ def write_report(path: Path, report: Report) -> None:
 
     Raises: BadInput when the file cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_text(path, json.dumps(report.to_json(), indent=2) + "\n")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise BadInput(f"{path} cannot be written: {error.strerror}; name a file in a folder with room.") from None
