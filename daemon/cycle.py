@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import stamina
 import structlog
+import tenacity
 from psycopg.types.json import Jsonb
 
 from relevanced import sql
@@ -30,7 +30,8 @@ T = TypeVar("T")
 StepFunction = Callable[[Cycle, Progress], Outcome]
 
 LEASE_SECONDS = 30  # a daemon that is gone for longer loses the cycle; renewed at a third of it
-RETRY_SECONDS = 600  # that a step waits for Postgres; past it the process ends, and the next one goes on
+WAITED_SECONDS = 600  # in all that a step waits for Postgres; past it the process ends, and the next one goes on
+LISTEN_SECONDS = 0.5  # between two looks, while waiting, at whether to stop
 PROGRESS_SECONDS = 1.0  # between two writes of the progress to the step's row
 
 log = structlog.get_logger()
@@ -89,15 +90,33 @@ def run_cycle(
     with _leased(database) as lease:
         while cycle.step != "ended":
             began = time.monotonic()
-            outcome = _patiently(partial(_do, database, cycle, steps[cycle.step], max_attempts, progress))
+            outcome = _patiently(partial(_do, database, cycle, steps[cycle.step], max_attempts, progress), progress)
             tell(cycle.step, outcome, time.monotonic() - began)
-            cycle = _patiently(partial(_end_step, database, cycle, outcome, lease))
+            cycle = _patiently(partial(_end_step, database, cycle, outcome, lease), progress)
     return cycle
 
 
-def _patiently(work: Callable[[], T]) -> T:
-    """Repeat what may succeed later, for as long as a restart of Postgres takes and then some."""
-    return stamina.retry(on=Retry, attempts=None, timeout=RETRY_SECONDS, wait_initial=0.5, wait_max=15.0)(work)()
+def _patiently(work: Callable[[], T], progress: Progress) -> T:
+    """Repeat what may succeed later, for as long as a restart of Postgres takes and then some; progress may end it."""
+
+    def wait(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            progress("Waiting for Postgres", 0, 1)
+            time.sleep(min(left, LISTEN_SECONDS))
+
+    def say(state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None  # it is asked after a failure
+        log.warning("The cycle waits to try again.", reason=str(state.outcome.exception()))
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(Retry),
+        wait=tenacity.wait_exponential_jitter(initial=0.5, max=15.0),
+        stop=lambda state: state.idle_for >= WAITED_SECONDS,  # the work itself may take hours
+        sleep=wait,
+        before_sleep=say,
+        reraise=True,
+    )(work)
 
 
 def _do(database: Database, cycle: Cycle, work: StepFunction, max_attempts: int, progress: Progress) -> Outcome:

@@ -70,6 +70,25 @@ def test_what_may_succeed_later_is_repeated_and_counts_as_one_attempt(database: 
     assert attempts(database, cycle) == 1
 
 
+def test_a_wait_hears_the_stop(database: Database, cycle: Cycle) -> None:
+    def stopping(label: str, _done: int, _total: int) -> None:
+        if label == "Waiting for Postgres":
+            raise Interrupted("Asked to stop.")
+
+    always_away = raising(*[Retry("Postgres is away.")] * 100)
+    with pytest.raises(Interrupted):
+        run_cycle(database, cycle, {"mine": always_away}, max_attempts=3, progress=stopping, tell=lambda *_: None)
+    assert cycle_of(database, cycle.cycle_id).ended_at is None
+
+
+def test_what_does_not_succeed_in_time_is_given_up(
+    database: Database, cycle: Cycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relevanced.daemon.cycle.WAITED_SECONDS", 0.0)
+    with pytest.raises(Retry, match="Postgres is away"):
+        run(database, cycle, raising(*[Retry("Postgres is away.")] * 2))
+
+
 @pytest.mark.parametrize("stop", [Interrupted("Asked to stop."), KeyboardInterrupt()])
 def test_a_stop_leaves_the_cycle_open_and_counts_for_nothing(
     database: Database, cycle: Cycle, stop: BaseException
