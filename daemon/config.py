@@ -17,6 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from relevanced.daemon.bots import BotPolicy
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.exploration import ExplorationPolicy
 from relevanced.daemon.gate import GatePolicy
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     search: SearchPolicy = Field(default_factory=SearchPolicy)
     exploration: ExplorationPolicy = Field(default_factory=ExplorationPolicy)
     kafka: KafkaPolicy = Field(default_factory=KafkaPolicy)
+    bots: BotPolicy = Field(default_factory=BotPolicy)
     click_model: ClickModelPolicy = Field(default_factory=ClickModelPolicy)
     holdout: HoldoutPolicy = Field(default_factory=HoldoutPolicy)
     triplets: TripletPolicy = Field(default_factory=TripletPolicy)

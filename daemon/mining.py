@@ -1,7 +1,7 @@
 """
 The step mine: from the log, as of one snapshot, to triplets.
 
-In:  typed queries and evidence (log store), the base model's ranks and the live version's run (index).
+In:  the log without its bots, the base model's ranks and the live version's run (index).
 Out: cycles/<id>/holdout.parquet (held-out judgments, read by gate) and triplets.parquet (read by training), with texts.
 """
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from relevanced import sql
+from relevanced.daemon.bots import marked_bots
 from relevanced.daemon.documents import document_texts
 from relevanced.daemon.files import whole_file
 from relevanced.daemon.history import base_version, version
@@ -31,8 +32,9 @@ AT_ONCE = 512  # queries between two signs of progress
 def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """Judge every query of the log that was clicked, and mine triplets from those outside the holdout."""
     snapshot_id = _snapshot(stages, cycle)
-    keys, anchors = _typed(stages.log_store.read("typed_queries", snapshot_id))
-    evidence = stages.log_store.read("evidence", snapshot_id, tables={"query_keys": keys})
+    bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
+    keys, anchors = _typed(stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}))
+    evidence = stages.log_store.read("evidence", snapshot_id, {"query_keys": keys, "bots": bots})
     _note_judged_queries(stages, cycle, snapshot_id)
     live = stages.promotion.serving().live_version_id
     if not pc.sum(evidence["clicks"]).as_py() or live is None:
@@ -51,7 +53,7 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     triplets = mine_triplets(training, live_run, anchors, stages.triplets)
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
     _write(stages.files(cycle) / "triplets.parquet", with_document_texts(stages, triplets))
-    return _outcome(stages, triplets, judgments, held_out, click_model)
+    return _outcome(stages, triplets, judgments, held_out, click_model, len(bots))
 
 
 def run_of(stages: Stages, version_id: int, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
@@ -131,13 +133,16 @@ def _write(path: Path, table: pa.Table) -> None:
         pq.write_table(table, partial)
 
 
-def _outcome(stages: Stages, triplets: pa.Table, judgments: pa.Table, held_out: pa.Table, model: ClickModel) -> Outcome:
+def _outcome(
+    stages: Stages, triplets: pa.Table, judgments: pa.Table, held_out: pa.Table, model: ClickModel, bots: int
+) -> Outcome:
     queries = len(pc.unique(triplets["query_key"]))
     numbers = {
         "triplets": len(triplets),
         "training_queries": queries,
         "held_out_queries": len(pc.unique(held_out["query_key"])),
         "judgments": len(judgments),
+        "bots": bots,
         "propensities": [round(float(value), 4) for value in model.propensities],
     }
     if len(triplets) < stages.min_triplets:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from relevanced.daemon.bots import BotPolicy
 from relevanced.daemon.database import Database
 from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.holdout import HoldoutPolicy
@@ -26,6 +27,7 @@ class Stages:
     index: Index
     promotion: Promotion
     directory: Path
+    bots: BotPolicy
     click_model: ClickModelPolicy
     holdout: HoldoutPolicy
     triplets: TripletPolicy

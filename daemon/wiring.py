@@ -98,6 +98,7 @@ class Parts:
             index=self.index,
             promotion=self.promotion,
             directory=self.home / "cycles",
+            bots=self.settings.bots,
             click_model=self.settings.click_model,
             holdout=self.settings.holdout,
             triplets=self.settings.triplets,

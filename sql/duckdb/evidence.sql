@@ -1,10 +1,11 @@
 -- What the log knows about queries and documents. The log keeps a producer's retries; they are removed here, on reading.
--- An actor is a client, else a session, else the one search.
+-- An actor is a client, else a session, else the one search. The rows of marked `bots` (bots.sql) are passed over.
 
 -- typed_queries --
 -- Every text that was typed, and how many actors typed it.
 SELECT user_query, count(DISTINCT coalesce(nullif(client_id, ''), nullif(session_id, ''), query_id)) AS actors
   FROM query
+  ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
  WHERE user_query IS NOT NULL
  GROUP BY user_query
  ORDER BY user_query;
@@ -20,33 +21,41 @@ WITH page AS (
                'hits': coalesce(len(hit_ids), 0),
                'hit_ids': hit_ids,
                'user_query': user_query,
-               'version': coalesce(version, ''),
-               'actor': coalesce(nullif(client_id, ''), nullif(session_id, ''), query_id)
-           }) AS record
+               'version': coalesce(version, '')
+           }) AS record,
+           max(nullif(client_id, '')) AS client_id,
+           max(nullif(session_id, '')) AS session_id
       FROM query
-     GROUP BY ALL
+      ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
+     GROUP BY query_id, page_offset
 ), search AS (
-    -- Who asked what of which version: joined here, while there is one row per search and not one per document.
-    SELECT query_id, page_offset, query_key, said.version AS version, said.actor AS actor
+    -- Who asked what of which version: joined here, while there is one row per search and not one per document. One of
+    -- the page's requests may lack the ids, so they are of any of them.
+    SELECT query_id, page_offset, query_key, said.version AS version, actor
       FROM (SELECT query_id,
                    min(page_offset) AS page_offset,
                    max({
-                       'hits': record.hits, 'user_query': record.user_query,
-                       'version': record.version, 'actor': record.actor
-                   }) AS said
+                       'hits': record.hits, 'user_query': record.user_query, 'version': record.version
+                   }) AS said,
+                   coalesce(max(client_id), max(session_id), query_id) AS actor
               FROM page
              GROUP BY query_id)
       JOIN query_keys ON query_keys.user_query = said.user_query
+), seen AS (
+    SELECT query_id, document_id, position, application
+      FROM impression
+      SEMI JOIN page USING (query_id)
+      ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
+     WHERE position IS NOT NULL
 ), first_ordinal AS (
     -- UBI counts positions from 1; some applications count from 0, which only their events together show.
     SELECT application, min(position) AS ordinal
-      FROM impression
+      FROM seen
      GROUP BY application
 ), rendered AS (
     SELECT query_id, document_id, min(position + CASE WHEN ordinal = 0 THEN 1 ELSE 0 END) AS ordinal
-      FROM impression
-      JOIN first_ordinal ON impression.application IS NOT DISTINCT FROM first_ordinal.application
-     WHERE position IS NOT NULL
+      FROM seen
+      JOIN first_ordinal ON seen.application IS NOT DISTINCT FROM first_ordinal.application
      GROUP BY query_id, document_id
 ), listed AS (
     SELECT query_id,
@@ -65,6 +74,7 @@ WITH page AS (
 ), clicked AS (
     SELECT DISTINCT query_id, document_id, true AS clicked
       FROM click
+      ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
 ), seen_by AS (
     -- One row per actor: whoever reloads a page ten times or clicks ten times still counts once.
     SELECT query_key, document_id, position, version, actor, coalesce(bool_or(clicked), false) AS clicked

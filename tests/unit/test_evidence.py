@@ -15,6 +15,7 @@ class Table:
         self.connection = duckdb.connect()
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute(sql.script("duckdb", "schema.sql"))
+        self.connection.execute("CREATE TABLE bots (actor VARCHAR)")  # what bots.sql marks
 
     def query(self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1"):
         self.connection.execute(
@@ -22,15 +23,16 @@ class Table:
             [query_id, text, client, session, WHEN, hits, offset, version],
         )
 
-    def impression(self, query_id, document_id, position, application="shop"):
+    def impression(self, query_id, document_id, position, application="shop", client=None):
         self.connection.execute(
-            "INSERT INTO impression VALUES (?, ?, ?, NULL, NULL, ?, ?)",
-            [query_id, document_id, position, application, WHEN],
+            "INSERT INTO impression VALUES (?, ?, ?, ?, NULL, ?, ?)",
+            [query_id, document_id, position, client, application, WHEN],
         )
 
-    def click(self, query_id, document_id, position=None):
+    def click(self, query_id, document_id, position=None, client=None):
         self.connection.execute(
-            "INSERT INTO click VALUES (?, ?, ?, NULL, NULL, 'shop', ?, NULL)", [query_id, document_id, position, WHEN]
+            "INSERT INTO click VALUES (?, ?, ?, ?, NULL, 'shop', ?, NULL)",
+            [query_id, document_id, position, client, WHEN],
         )
 
     def evidence(self, keys=None):
@@ -138,6 +140,25 @@ def test_spellings_of_a_query_are_pooled_and_versions_kept_apart(log):
         ("d1", 1, 1, 0),
     ]
     assert log.keys == [("cough", ""), ("fever", "1"), ("fever", "2")]
+
+
+def test_what_marked_bots_did_is_passed_over_wherever_they_did_it(log):
+    log.query("a", ["d1", "d2"])
+    log.query("a", ["d9", "d8", "d7"], client="bot")  # under the id of another's search
+    log.click("a", "d1", client="bot")
+    log.impression("a", "d2", 0, client="bot")
+    log.query("b", ["d1"], client="bot")
+    log.click("b", "d1")
+    log.query("c", ["d1"], text="bots only", client=None, session="bot")
+    log.connection.execute("INSERT INTO bots VALUES ('bot')")
+    assert log.evidence({"fever": "fever", "bots only": "bots only"}) == [("d1", 1, 1, 0), ("d2", 2, 1, 0)]
+
+
+def test_a_page_is_of_the_client_that_any_of_its_requests_names(log):
+    log.query("a", ["d1"], client=None)
+    log.query("a", [], client="c1")
+    log.query("b", ["d1"], client="c1")
+    assert log.evidence() == [("d1", 1, 1, 0)]
 
 
 def test_nobody_scrolls_beyond_50(log):
