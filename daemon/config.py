@@ -25,6 +25,7 @@ from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import IndexPolicy
 from relevanced.daemon.judgments import ClickModelPolicy
 from relevanced.daemon.model_store import ModelPolicy
+from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.search import SearchPolicy
 from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.triplets import TripletPolicy
@@ -88,6 +89,7 @@ class Settings(BaseSettings):
     gate: GatePolicy = Field(default_factory=GatePolicy)
     index: IndexPolicy = Field(default_factory=IndexPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
+    privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)
 
     @classmethod
     def settings_customise_sources(

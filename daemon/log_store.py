@@ -8,6 +8,7 @@ processes may write; two whose transactions overlap give way to one another by R
 """
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,12 @@ from duckdb_extensions import import_extension
 from psycopg.conninfo import conninfo_to_dict
 
 from relevanced import sql
+from relevanced.daemon import privacy
 from relevanced.daemon.errors import BadInput, Retry, StopDaemon
 
 THREADS: Final = 2  # a batch or a mining query fills no more, and serving comes first on a small machine
 MEMORY_LIMIT: Final = "1GB"  # beyond it DuckDB spills to disk
+KEY_SECONDS: Final = 3600.0  # between two looks at whether ids have a new key
 
 _MOVED: Final = pa.schema({"source": pa.string(), "partition": pa.string(), "next_offset": pa.int64()})
 
@@ -59,28 +62,32 @@ class Rows:
 class LogStore:
     """The log as the consumers write it and the cycle reads it; safe to share between threads."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+    def __init__(self, connection: duckdb.DuckDBPyConnection, database_url: str, policy: privacy.PrivacyPolicy) -> None:
+        self._connection, self._database_url, self._privacy = connection, database_url, policy
+        self._protected_at = 0.0
         self._turn = threading.Lock()  # threads of one process wait for one another rather than conflict
 
     @classmethod
-    def open(cls, database_url: str, data_path: Path) -> "LogStore":
+    def open(cls, database_url: str, data_path: Path, policy: privacy.PrivacyPolicy = privacy.DEFAULTS) -> "LogStore":
         """
         Open the log store whose catalog is in this Postgres, and create what is missing.
 
         Args:
-            database_url: anything that libpq takes.
+            database_url: anything that libpq takes; database.Database has brought its schema up to date.
             data_path: folder of the Parquet files; the catalog remembers it.
+            policy: what becomes of ids and texts on their way in.
         Raises: BadInput when Postgres does not answer, or when the catalog belongs to another folder.
         """
         data_path.mkdir(parents=True, exist_ok=True)
-        store = cls(duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT}))
+        connection = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT})
+        store = cls(connection, database_url, policy)
         host = conninfo_to_dict(database_url).get("host", "localhost")
         try:
             with psycopg.connect(database_url) as postgres:
                 postgres.execute(sql.postgres["lock_log_store"])  # DuckLake does not stand being created twice at once
                 store._attach(database_url, data_path)
                 store._create_tables()
+                store._protect()
         except psycopg.OperationalError:
             raise BadInput(f"Postgres at {host} does not answer; check that it runs and lets this user in.") from None
         return store
@@ -113,6 +120,16 @@ class LogStore:
                 cursor.execute(sql.duckdb["add_turn"])
             cursor.execute("COMMIT")
 
+    def _protect(self) -> None:
+        """Make the functions that ids and texts pass on their way in, with the key that is in use now."""
+        with psycopg.connect(self._database_url) as postgres:
+            keys = privacy.keys(postgres, self._privacy.key_days)
+        number = max(keys)
+        with self._cursor() as cursor:
+            for statement in privacy.protection(number, keys[number], patterns=self._privacy.patterns):
+                cursor.execute(statement)
+        self._protected_at = time.monotonic()
+
     @contextmanager
     def transaction(self) -> Iterator[Rows]:
         """
@@ -121,6 +138,8 @@ class LogStore:
         Raises: Retry when another process wrote meanwhile, or when the store cannot be reached now.
         """
         with self._turn, self._cursor() as cursor:
+            if time.monotonic() - self._protected_at > KEY_SECONDS:
+                self._protect()
             cursor.execute("BEGIN")
             cursor.execute(sql.duckdb["snapshot"])  # DuckLake begins with the first look; from here on commits conflict
             yield Rows(cursor)
@@ -178,6 +197,8 @@ def _treatments() -> Iterator[None]:
         raise Retry("Another process wrote to the log store at the same moment.") from error
     except duckdb.IOException as error:
         raise Retry("The log store does not answer: Postgres is away, or the disk is full.") from error
+    except psycopg.OperationalError as error:
+        raise Retry("The log store does not answer: Postgres is away.") from error
     except duckdb.Error as error:
         raise StopDaemon(f"The log store refuses a statement ({type(error).__name__}); see --debug.") from error
     except RuntimeError as error:  # Ctrl-C in the middle of a statement comes wrapped

@@ -33,7 +33,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """Judge every query of the log that was clicked, and mine triplets from those outside the holdout."""
     snapshot_id = _snapshot(stages, cycle)
     bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
-    keys, anchors = _typed(stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}))
+    typed = stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}, min_actors=stages.privacy.min_actors)
+    keys, anchors = _typed(typed)
     evidence = stages.log_store.read("evidence", snapshot_id, {"query_keys": keys, "bots": bots})
     _note_judged_queries(stages, cycle, snapshot_id)
     live = stages.promotion.serving().live_version_id

@@ -11,6 +11,7 @@ from relevanced.daemon.index import Index
 from relevanced.daemon.judgments import ClickModelPolicy
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
+from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Cycle
 from relevanced.daemon.training import TrainingPolicy
@@ -33,6 +34,7 @@ class Stages:
     triplets: TripletPolicy
     training: TrainingPolicy
     gate: GatePolicy
+    privacy: PrivacyPolicy
     min_triplets: int
     gate_documents: int
 

@@ -40,7 +40,7 @@ class Parts:
 
     @cached_property
     def log_store(self) -> LogStore:
-        return LogStore.open(self.database.url, self.home / "lake")
+        return LogStore.open(self.database.url, self.home / "lake", self.settings.privacy)
 
     @cached_property
     def models(self) -> ModelStore:
@@ -104,6 +104,7 @@ class Parts:
             triplets=self.settings.triplets,
             training=self.settings.training,
             gate=self.settings.gate,
+            privacy=self.settings.privacy,
             min_triplets=self.settings.schedule.min_triplets,
             gate_documents=self.settings.schedule.gate_documents,
         )

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relevanced.daemon.database import Database
 from relevanced.daemon.log_store import LogStore
+from relevanced.daemon.privacy import DEFAULTS, PrivacyPolicy
 
 
 @dataclass(frozen=True)
@@ -14,8 +16,11 @@ class Lake:
     database_url: str
     data_path: Path
 
-    def open(self) -> LogStore:
-        return LogStore.open(self.database_url, self.data_path)
+    def __post_init__(self) -> None:
+        Database.open(self.database_url, self.data_path).close()  # brings the schema, keys among it
+
+    def open(self, policy: PrivacyPolicy = DEFAULTS) -> LogStore:
+        return LogStore.open(self.database_url, self.data_path, policy)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What any other reader of the log sees now."""

@@ -2,12 +2,13 @@
 -- An actor is a client, else a session, else the one search. The rows of marked `bots` (bots.sql) are passed over.
 
 -- typed_queries --
--- Every text that was typed, and how many actors typed it.
+-- Every text that at least $min_actors actors typed, and how many did.
 SELECT user_query, count(DISTINCT coalesce(nullif(client_id, ''), nullif(session_id, ''), query_id)) AS actors
   FROM query
   ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
  WHERE user_query IS NOT NULL
  GROUP BY user_query
+HAVING actors >= $min_actors
  ORDER BY user_query;
 
 -- evidence --

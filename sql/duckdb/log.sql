@@ -22,20 +22,26 @@ INSERT INTO lake.source_offset BY NAME
 SELECT source, partition, next_offset FROM moved UNION ALL SELECT '', '', 0;
 
 -- append_query --
--- Add the `rows` that the caller registered.
-INSERT INTO lake.query BY NAME FROM rows;
+-- Add the `rows` that the caller registered, without what names a person.
+INSERT INTO lake.query BY NAME
+SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id,
+                  masked(user_query) AS user_query)
+  FROM rows;
 
 -- append_impression --
--- Add the `rows` that the caller registered.
-INSERT INTO lake.impression BY NAME FROM rows;
+-- Add the `rows` that the caller registered, without what names a person.
+INSERT INTO lake.impression BY NAME
+SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id) FROM rows;
 
 -- append_click --
--- Add the `rows` that the caller registered.
-INSERT INTO lake.click BY NAME FROM rows;
+-- Add the `rows` that the caller registered, without what names a person.
+INSERT INTO lake.click BY NAME
+SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id) FROM rows;
 
 -- append_feedback --
--- Add the `rows` that the caller registered.
-INSERT INTO lake.feedback BY NAME FROM rows;
+-- Add the `rows` that the caller registered, without what names a person.
+INSERT INTO lake.feedback BY NAME
+SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id) FROM rows;
 
 -- append_dead_letter --
 -- Add the `rows` that the caller registered.

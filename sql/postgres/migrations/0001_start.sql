@@ -113,3 +113,10 @@ CREATE TABLE lease (
     token bigint NOT NULL DEFAULT 1,
     expires_at timestamptz NOT NULL
 );
+
+-- The keys of the hash under which the log keeps ids; the newest is in use, the others find what was stored under them.
+CREATE TABLE privacy_key (
+    key_number integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key bytea NOT NULL CHECK (length(key) = 32),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
