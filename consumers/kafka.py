@@ -1,206 +1,252 @@
 """
-Kafka: UBI records from topics, and our own into them.
+Kafka: UBI records from topics.
 
-In:  the topics of queries and events, through a consumer group. Out: batches, read by loop.
+In:  the topics, through a consumer group, and the log store's offsets. Out: batches, read by loop.
 
-A partition is called topic:partition. The log store's offsets are the ones that count; those of the group are a
-courtesy to lag monitors.
+The log store's offsets are the ones that count, and it is asked for them whenever the group gives out partitions: who
+had a partition before may have stored records of it a moment ago. Those of the group are a courtesy to lag monitors.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, RetriableError
 
+from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer
+from relevanced.consumers.kafka_places import Names, begin_at, beyond_the_end, cluster_of
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.records import Batch, RawRecord
 
 POLL_MS: Final = 500  # so that a stop is heard soon
 JOIN_SECONDS: Final = 15.0  # brokers let a new group wait about 3 s for further members
-ANSWER_MS: Final = 5_000  # a broker that is silent for longer does not answer
 SESSION_MS: Final = 10_000  # after which the partitions of a consumer that was killed go to another
+MAX_POLL_MS: Final = 60_000  # how long the group waits for a member that does not answer, before it goes on without
+ANSWER_GROUP_SECONDS: Final = 2.0  # between polls on behalf of a loop that is at work; far below MAX_POLL_MS
+
+_logger: Final = structlog.get_logger(__name__)
 
 
-class _SeekWhenAssigned(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
-    """Begins each partition where the log store says, whatever the group has committed."""
+class _HoldWhenAssigned(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
+    """
+    Holds each partition that is given to this consumer until it is known where to begin.
 
-    def __init__(self, source: "KafkaSource") -> None:
-        self._source = source
+    kafka-python calls this in the thread that also sends the heartbeats, so the log store is not asked here.
+    """
+
+    def __init__(self, consumer: KafkaConsumer, placed: dict[TopicPartition, str]) -> None:
+        self._consumer, self._placed = consumer, placed
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._source.take_over(assigned)
+        for place in assigned:
+            self._consumer.pause(place)
+            self._consumer.seek(place, 0)  # anywhere: without a position kafka-python asks the group for one
+            self._placed.pop(place, None)
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        pass
+        for place in revoked:
+            self._placed.pop(place, None)
 
 
 class KafkaSource:
-    """One member of a consumer group."""
+    """
+    One member of a consumer group. `poll`, `seek` and `close` belong to one thread, `commit` to any.
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str], group: str) -> None:
+    While that thread stores what it polled, however long this takes, a second one answers for it in the group, so that
+    nobody takes its partitions for orphaned and no rebalance waits for it.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topics: Sequence[str],
+        group: str,
+        *,
+        stored: Callable[[str], Mapping[str, int]],
+        client: Mapping[str, Setting] | None = None,
+    ) -> None:
         """
-        Raises: BadInput when no broker answers.
+        Args:
+            stored: the log store's offsets of a source, as of now; LogStore.offsets.
+            client: further settings of kafka-python, by its names.
+        Raises: BadInput when no broker answers, or when kafka-python cannot use the settings.
         """
-        self.name = f"kafka:{group}"
-        self._servers = bootstrap_servers
-        self._stored: dict[str, int] = {}  # as far as this consumer knows; another may be further
-        self._has_joined = False
+        self._servers, self._stored = bootstrap_servers, stored
+        settings = {
+            "client_id": "relevanced",
+            "session_timeout_ms": SESSION_MS,
+            "max_poll_interval_ms": MAX_POLL_MS,
+            "bootstrap_timeout_ms": ANSWER_MS,
+        } | client_settings(KafkaConsumer, client or {})
         try:
             self._consumer = KafkaConsumer(
                 bootstrap_servers=bootstrap_servers,
-                client_id="relevanced",
                 group_id=group,
                 enable_auto_commit=False,
-                auto_offset_reset="earliest",  # where retention has removed what comes next
-                session_timeout_ms=SESSION_MS,
-                bootstrap_timeout_ms=ANSWER_MS,
+                auto_offset_reset="none",  # an offset that is not there is begin_at's affair
+                partition_assignment_strategy=[CooperativeStickyAssignor],
+                **settings,
             )
         except (KafkaError, ValueError, OSError) as error:
-            raise BadInput(_no_answer(bootstrap_servers)) from error
-        self._consumer.subscribe(list(topics), listener=_SeekWhenAssigned(self))
+            raise BadInput(no_answer(bootstrap_servers)) from error
+        self.name = f"kafka:{group}@{cluster_of(self._consumer, bootstrap_servers)}"
+        self._names = Names(self._consumer)
+        self._placed: dict[TopicPartition, str] = {}  # the partitions that are read, by the names they began with
+        self._to_tell: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._has_joined = False
+        self._polled_at = monotonic()
+        self._turn, self._closed = threading.Lock(), threading.Event()
+        self._consumer.subscribe(list(topics), listener=_HoldWhenAssigned(self._consumer, self._placed))
+        self._standing_in = threading.Thread(target=self._stand_in, name=f"{self.name} membership", daemon=True)
+        self._standing_in.start()
 
     def poll(self, max_records: int) -> Batch:
         """
         Return what is there after a short wait; the first poll waits until the group has given out its partitions.
 
-        Raises: Retry when the broker does not answer, or when a partition begins again.
+        Raises: Retry when the broker does not answer, or a topic was created anew; StopDaemon when it has lost records
+        that are stored.
         """
-        try:
-            found = self._fetch(max_records)
-            if not found:
-                self._check_that_the_broker_answers()
-        except KafkaError as error:
-            raise Retry(_no_answer(self._servers)) from error
-        records: list[RawRecord] = []
-        next_offsets: dict[str, int] = {}
-        for place, messages in found.items():
-            partition = _name(place)
-            self._refuse_what_is_stored(partition, messages[0].offset)
-            records += [RawRecord(partition, message.offset, message.value or b"") for message in messages]
-            next_offsets[partition] = messages[-1].offset + 1
+        with self._turn:
+            try:
+                self._tell_group()
+                found = self._fetch(max_records)
+                if not found:
+                    self._check_that_the_broker_answers()
+            except KafkaError as error:
+                raise self._treated(error) from error
+            finally:
+                self._polled_at = monotonic()
+            records: list[RawRecord] = []
+            next_offsets: dict[str, int] = {}
+            for place, messages in found.items():
+                partition = self._placed[place]
+                records += [
+                    RawRecord(partition, message.offset, message.value)
+                    for message in messages
+                    if message.value is not None  # a compacted topic's mark for what was deleted
+                ]
+                next_offsets[partition] = messages[-1].offset + 1
         return Batch(self.name, records, next_offsets)
 
     def seek(self, offsets: Mapping[str, int]) -> None:
         """
-        Go on from these offsets, now and in the partitions that are assigned later.
+        Go on from these offsets in the partitions that this consumer has now.
 
-        Raises: Retry when the group takes a partition away at this moment.
+        Raises: as poll.
         """
-        self._stored = dict(offsets)
-        try:
-            self._begin(self._consumer.assignment())
-        except ValueError as error:
-            raise Retry(f"The group of {self.name} is giving out its partitions anew.") from error
-
-    def take_over(self, places: set[TopicPartition]) -> None:
-        """Go on with what the group has given to this consumer."""
-        self._begin(places)
-        self._has_joined = True
+        with self._turn:
+            try:
+                self._begin(self._consumer.assignment(), offsets)
+            except KafkaError as error:
+                raise self._treated(error) from error
 
     def commit(self, offsets: Mapping[str, int]) -> None:
-        """Tell the group, without waiting for its answer."""
-        self._stored |= offsets
-        self._consumer.commit_async(
-            {_place(partition): OffsetAndMetadata(offset) for partition, offset in offsets.items()}
-        )
+        """Note what the next poll tells the group, without waiting for its answer."""
+        for place, name in list(self._placed.items()):
+            if name in offsets:
+                self._to_tell[place] = OffsetAndMetadata(offsets[name])
 
     def close(self) -> None:
         """Leave the group, so that its other members need not wait for this one's silence."""
+        self._closed.set()
+        self._standing_in.join()
+        self._tell_group()
         self._consumer.close(timeout_ms=ANSWER_MS)
-
-    def _begin(self, places: set[TopicPartition]) -> None:
-        """Go to where the log store stood when it was last asked; loop sees when another has gone on since."""
-        for place in places:
-            offset = self._stored.get(_name(place))
-            if offset is None:
-                self._consumer.seek_to_beginning(place)
-            else:
-                self._consumer.seek(place, offset)
 
     def _fetch(self, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         deadline = monotonic() + JOIN_SECONDS
         while True:
             had_joined = self._has_joined
-            found: dict[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(POLL_MS, max_records)
+            try:
+                found: dict[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(POLL_MS, max_records)
+            except (OffsetOutOfRangeError, LogTruncationError) as error:
+                found, had_joined = {}, True
+                self._give_up_places(error.args[0])
+            if unplaced := self._consumer.assignment() - self._placed.keys():
+                self._begin(unplaced, self._stored(self.name))
+                self._has_joined = True
+            self._refuse_what_is_of_another_topic(found)
             if found or had_joined or monotonic() > deadline:
                 return found
 
+    def _begin(self, places: set[TopicPartition], stored: Mapping[str, int]) -> None:
+        """
+        Let these partitions begin where the log store says; one that was taken away meanwhile is passed over.
+
+        The offsets are read before the broker is asked what it has, so that they lie within it.
+        """
+        names = self._names.of(places)
+        for place, offset in begin_at(self._consumer, names, stored).items():
+            try:
+                self._consumer.seek(place, offset)
+                self._placed[place] = names[place]
+                self._consumer.resume(place)
+            except (ValueError, KeyError):  # no longer assigned
+                self._placed.pop(place, None)
+
+    def _refuse_what_is_of_another_topic(self, found: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        for place in [place for place in found if place not in self._placed]:
+            del found[place]
+        changed = {place for place in found if self._names.known(place) != self._placed[place]}
+        if changed:
+            for place in changed:
+                self._consumer.pause(place)
+                del self._placed[place]
+            raise Retry(f"The topic {next(iter(changed)).topic} was created anew while it was read.")
+
+    def _give_up_places(self, refused: Mapping[TopicPartition, int]) -> None:
+        """
+        Forget where partitions stand whose offset the broker does not have: removed by retention, or another topic's.
+
+        Raises: StopDaemon when it has lost what came before that offset.
+        """
+        begins = self._consumer.beginning_offsets(list(refused), timeout_ms=ANSWER_MS)
+        for place, name in self._names.of(refused).items():
+            if self._placed.pop(place, name) == name and begins[place] < refused[place]:
+                raise beyond_the_end(name, refused[place])
+
     def _check_that_the_broker_answers(self) -> None:
-        """An empty poll says nothing: kafka-python waits in silence for a broker that is away."""
+        """
+        Ask, for an empty poll says nothing: kafka-python waits in silence for a broker that is away.
+
+        Raises: StopDaemon when a partition ends before the place it is read at, to which some brokers answer nothing.
+        """
         if assigned := list(self._consumer.assignment()):
             self._consumer.beginning_offsets(assigned[:1], timeout_ms=ANSWER_MS)
+        for place, name in list(self._placed.items()):
+            end, offset = self._consumer.highwater(place), self._consumer.position(place, timeout_ms=ANSWER_MS)
+            if end is not None and offset is not None and end < offset:
+                raise beyond_the_end(name, offset)
 
-    def _refuse_what_is_stored(self, partition: str, offset: int) -> None:
-        stored = self._stored.get(partition, 0)
-        if offset < stored:
-            raise Retry(
-                f"Kafka {partition} is at {offset:,} again, after {stored:,} were stored;"
-                " if the topic was created anew, give [kafka] group another name."
-            )
+    def _stand_in(self) -> None:
+        while not self._closed.wait(ANSWER_GROUP_SECONDS / 2):
+            if monotonic() - self._polled_at < ANSWER_GROUP_SECONDS or not self._turn.acquire(blocking=False):
+                continue
+            try:
+                held = self._consumer.assignment() - self._consumer.paused()
+                self._consumer.pause(*held)
+                try:
+                    self._consumer.poll(0)
+                finally:
+                    self._consumer.resume(*(held & self._consumer.assignment() & self._placed.keys()))
+            except (KafkaError, KeyError) as error:
+                _logger.debug("The group did not hear from a consumer at work.", reason=type(error).__name__)
+            finally:
+                self._turn.release()
 
+    def _tell_group(self) -> None:
+        offsets, self._to_tell = self._to_tell, {}
+        mine = self._consumer.assignment()
+        if offsets := {place: offset for place, offset in offsets.items() if place in mine}:
+            self._consumer.commit_async(offsets)
 
-class KafkaSink:
-    """Writes records to the topic of their kind; safe to share between threads."""
-
-    def __init__(
-        self, bootstrap_servers: str, *, query_topic: str = "ubi.queries", event_topic: str = "ubi.events"
-    ) -> None:
-        """
-        Raises: BadInput when no broker answers.
-        """
-        self._servers = bootstrap_servers
-        self._query_topic, self._event_topic = query_topic, event_topic
-        try:
-            self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap_servers,
-                client_id="relevanced",
-                acks="all",
-                bootstrap_timeout_ms=ANSWER_MS,
-                max_block_ms=ANSWER_MS,
-                request_timeout_ms=ANSWER_MS,
-                delivery_timeout_ms=2 * ANSWER_MS,  # what was refused by then is given up, not sent late
-            )
-        except (KafkaError, ValueError, OSError) as error:
-            raise BadInput(_no_answer(bootstrap_servers)) from error
-
-    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """
-        Return once the brokers have acknowledged the records; those of one query_id stay in their order.
-
-        Raises: Retry when they do not; some may have arrived all the same, and a reader of the log takes each once.
-        """
-        try:
-            sent = [
-                self._producer.send(
-                    self._event_topic if record.get("action_name") else self._query_topic,
-                    key=str(record.get("query_id", "")).encode(),
-                    value=msgspec.json.encode(record),
-                )
-                for record in records
-            ]
-            self._producer.flush()
-            for future in sent:
-                future.get(timeout=0)
-        except KafkaError as error:
-            raise Retry(f"Kafka at {self._servers} did not take the records ({type(error).__name__}).") from error
-
-    def close(self) -> None:
-        """Let go of the brokers; what was written is with them."""
-        self._producer.close(timeout=1)
-
-
-def _name(place: TopicPartition) -> str:
-    return f"{place.topic}:{place.partition}"
-
-
-def _place(partition: str) -> TopicPartition:
-    topic, _, number = partition.rpartition(":")
-    return TopicPartition(topic, int(number))
-
-
-def _no_answer(servers: str) -> str:
-    return f"No Kafka broker at {servers} answers; check [kafka] bootstrap_servers and that the broker runs."
+    def _treated(self, error: KafkaError) -> Retry:
+        if isinstance(error, RetriableError):
+            return Retry(no_answer(self._servers))
+        return Retry(f"Kafka at {self._servers} gives {self.name} no records ({type(error).__name__}: {error}).")

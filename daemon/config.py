@@ -8,13 +8,13 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
 from annotated_types import Ge, Interval
 from apscheduler.triggers.cron import CronTrigger
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from relevanced.daemon.bots import BotPolicy
@@ -39,6 +39,11 @@ def _cron(text: str) -> str:
     return text
 
 
+def _by_comma(given: object) -> object:
+    """The environment has no lists."""
+    return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchedulePolicy:
     """When a cycle begins by itself."""
@@ -54,10 +59,19 @@ class SchedulePolicy:
 class KafkaPolicy:
     """Where events come from beside the spool; no broker is asked while bootstrap_servers is empty."""
 
-    bootstrap_servers: str = ""
-    query_topic: str = "ubi.queries"
-    event_topic: str = "ubi.events"
-    group: str = "relevanced"
+    bootstrap_servers: str = ""  # host:port, several with commas
+    query_topic: str = "ubi.queries"  # read, and where our own queries go
+    event_topic: str = "ubi.events"  # read, and where our own events go
+    # Further ones to read. Each topic may hold queries, events or both: a record says itself which it is.
+    topics: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = ()
+    group: str = "relevanced"  # of consumers that share the partitions; another name reads everything again
+    # Settings of kafka-python by its names: security_protocol, sasl_plain_password and so on. Every text is a secret.
+    client: Mapping[str, bool | int | float | SecretStr] = field(default_factory=dict)
+
+    @property
+    def all_topics(self) -> list[str]:
+        """The topics that are read, each once."""
+        return list(dict.fromkeys([self.query_topic, self.event_topic, *self.topics]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -59,9 +59,14 @@ class Parts:
         """Where our own UBI records go: the broker when there is one, else the spool."""
         kafka = self.settings.kafka
         if kafka.bootstrap_servers:
-            from relevanced.consumers.kafka import KafkaSink  # here, since most commands need no broker
+            from relevanced.consumers.kafka_sink import KafkaSink  # here, since most commands need no broker
 
-            return KafkaSink(kafka.bootstrap_servers, query_topic=kafka.query_topic, event_topic=kafka.event_topic)
+            return KafkaSink(
+                kafka.bootstrap_servers,
+                query_topic=kafka.query_topic,
+                event_topic=kafka.event_topic,
+                client=kafka.client,
+            )
         return SpoolWriter(self.home / "spool")
 
     def sources(self) -> list[EventSource]:
@@ -71,8 +76,15 @@ class Parts:
         if kafka.bootstrap_servers:
             from relevanced.consumers.kafka import KafkaSource  # here, as above
 
-            topics = [kafka.query_topic, kafka.event_topic]
-            found.append(KafkaSource(kafka.bootstrap_servers, topics, kafka.group))
+            found.append(
+                KafkaSource(
+                    kafka.bootstrap_servers,
+                    kafka.all_topics,
+                    kafka.group,
+                    stored=self.log_store.offsets,
+                    client=kafka.client,
+                )
+            )
         return found
 
     @cached_property

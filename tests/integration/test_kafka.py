@@ -9,12 +9,17 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
-from relevanced.consumers import kafka
-from relevanced.consumers.kafka import KafkaSink, KafkaSource
+from relevanced.consumers import kafka, kafka_sink
+from relevanced.consumers.kafka import KafkaSource
+from relevanced.consumers.kafka_sink import KafkaSink
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.ports import EventSource
 from relevanced.daemon.rehearsal.broker import running_broker
 from tests.sources import EventSourceSuite, drain, ids, record
+
+
+def nothing_stored(source: str) -> dict[str, int]:
+    return {}
 
 
 class KafkaTransport:
@@ -27,8 +32,13 @@ class KafkaTransport:
         admin.create_topics({topic: {"num_partitions": 2, "replication_factor": 1} for topic in self.topics})
         admin.close()
         self._sink = KafkaSink(address, query_topic=self.topics[0], event_topic=self.topics[1])
-        self.sources = [KafkaSource(address, self.topics, f"{name}-{number}") for number in range(2)]
+        self.sources = [
+            KafkaSource(address, self.topics, f"{name}-{number}", stored=nothing_stored) for number in range(2)
+        ]
         self._opened = iter(self.sources)
+
+    def join(self, group: str) -> KafkaSource:
+        return KafkaSource(self.address, self.topics, group, stored=nothing_stored)
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
         self._sink.write(records)
@@ -71,7 +81,7 @@ def test_queries_and_events_go_to_their_topics_and_one_query_id_to_one_partition
     transport.write([record(1), click, click, click])
     found, _ = drain(transport.open(), 4, at_a_time=10)
     partitions = {one.partition for one in found}
-    assert sorted(partition.rpartition(":")[0] for partition in partitions) == sorted(transport.topics)
+    assert sorted(partition.partition("@")[0] for partition in partitions) == sorted(transport.topics)
 
 
 def test_compressed_topics_are_read(transport: KafkaTransport) -> None:
@@ -92,31 +102,26 @@ def test_the_log_stores_offsets_count_and_not_those_of_the_group(transport: Kafk
     _, offsets = drain(source, 6, at_a_time=10)
     source.commit(offsets)
     source.close()
-    successor = KafkaSource(transport.address, transport.topics, source.name.removeprefix("kafka:"))
+    successor = transport.join(source.name.removeprefix("kafka:").partition("@")[0])
     found, _ = drain(successor, 6, at_a_time=10)
     assert len(found) == 6
     successor.close()
 
 
-def test_a_partition_that_begins_again_is_a_retry_that_names_the_remedy(transport: KafkaTransport) -> None:
-    transport.write([record(1)])
-    source = transport.open()
-    _, offsets = drain(source, 1, at_a_time=10)
-    source.commit({partition: offset + 100 for partition, offset in offsets.items()})
-    transport.write([record(1)])
-    with pytest.raises(Retry, match="if the topic was created anew"):
-        drain(source, 1, at_a_time=10, begun=True)
-
-
 def test_a_broker_that_is_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "ANSWER_MS", 500)
-    for part in (lambda: KafkaSource("127.0.0.1:1", ["t"], "g"), lambda: KafkaSink("127.0.0.1:1")):
+    for module in (kafka, kafka_sink):
+        monkeypatch.setattr(module, "ANSWER_MS", 500)
+    for part in (
+        lambda: KafkaSource("127.0.0.1:1", ["t"], "g", stored=nothing_stored),
+        lambda: KafkaSink("127.0.0.1:1"),
+    ):
         with pytest.raises(BadInput, match=r"No Kafka broker at 127\.0\.0\.1:1 answers"):
             part()
 
 
 def test_a_broker_that_goes_away_is_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "ANSWER_MS", 1_000)
+    for module in (kafka, kafka_sink):
+        monkeypatch.setattr(module, "ANSWER_MS", 1_000)
     with running_broker() as address:
         transport = KafkaTransport(address)
         transport.write([record(1)])
