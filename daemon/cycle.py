@@ -111,7 +111,7 @@ def _patiently(work: Callable[[], T], progress: Progress) -> T:
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Retry),
-        wait=tenacity.wait_exponential_jitter(initial=0.5, max=15.0),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=15.0),
         stop=lambda state: state.idle_for >= WAITED_SECONDS,  # the work itself may take hours
         sleep=wait,
         before_sleep=say,

@@ -59,12 +59,21 @@ def _forget_the_dead(directory: Path) -> None:
     """
     users = directory / ".handle_pids.json"
     if users.exists():
-        users.write_text(json.dumps([pid for pid in json.loads(users.read_text() or "[]") if psutil.pid_exists(pid)]))
+        users.write_text(json.dumps([pid for pid in _listed(users) if psutil.pid_exists(pid)]))
     postmaster = directory / "postmaster.pid"
     if postmaster.exists():
-        pid = int(postmaster.read_text().split()[0])
-        if not psutil.pid_exists(pid) or psutil.Process(pid).name() != "postgres":
+        first, *_ = [*postmaster.read_text().split(), ""]
+        if not first.isdigit() or not psutil.pid_exists(int(first)) or psutil.Process(int(first)).name() != "postgres":
             postmaster.unlink()
+
+
+def _listed(users: Path) -> list[int]:
+    """The ids in the list; a process that was killed while it wrote may have left half of one."""
+    try:
+        listed: list[int] = json.loads(users.read_text())
+    except ValueError:
+        return []
+    return listed
 
 
 def _last_words(log: Path) -> str:

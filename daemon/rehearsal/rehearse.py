@@ -185,7 +185,8 @@ class Rehearsal:
 
     def _measure(self, run: Run) -> Measure:
         ndcg = ndcg_at_10(self._dataset.test_qrels, run)
-        return Measure(*mean_interval(list(ndcg.values()), CONFIDENCE))
+        mean, low, high = mean_interval(list(ndcg.values()), CONFIDENCE)
+        return Measure(mean, max(low, 0.0), min(high, 1.0))  # no NDCG lies outside, and one query alone knows no bound
 
     def _oracle(self) -> Measure:
         with self._place.timed("oracle"):

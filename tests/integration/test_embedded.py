@@ -76,3 +76,13 @@ def test_a_state_directory_that_cannot_be_made_is_named(new_home: Callable[[], P
     file.touch()
     with pytest.raises(BadInput, match=r"The embedded Postgres in .*/file/postgres does not start"):
         start_embedded(file)
+
+
+def test_files_that_a_kill_left_half_written_are_no_hindrance(new_home: Callable[[], Path]) -> None:
+    home = new_home()
+    with opening(home) as process:
+        process.communicate("")
+    (home / "postgres" / ".handle_pids.json").write_text("[12, ")
+    (home / "postgres" / "postmaster.pid").write_text("")
+    with psycopg.connect(start_embedded(home)) as connection:
+        connection.execute("SELECT FROM kept")
