@@ -9,17 +9,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from relevanced.consumers.events import UbiEvent, number
-from relevanced.consumers.impressions import IMPRESSION, shown_row
+from relevanced.consumers.events import UbiEvent, UbiRecord, number
+from relevanced.consumers.impressions import IMPRESSION, shown_columns
 
 CLICK: Final = IMPRESSION.append(pa.field("dwell_seconds", pa.float64()))
 
 
-def click_rows(events: Sequence[UbiEvent]) -> pa.Table:
+def click_rows(events: Sequence[UbiEvent | UbiRecord]) -> pa.Table:
     """One row of CLICK for each event with the action `click`; dwell_seconds is null when it is not a number."""
-    rows = [
-        {**shown_row(event), "dwell_seconds": number(event.event_attributes and event.event_attributes.dwell_seconds)}
-        for event in events
-        if event.action_name == "click"
-    ]
-    return pa.Table.from_pylist(rows, schema=CLICK)
+    chosen = [event for event in events if event.action_name == "click"]
+    dwell = [number(event.event_attributes and event.event_attributes.dwell_seconds) for event in chosen]
+    return pa.Table.from_pydict({**shown_columns(chosen), "dwell_seconds": dwell}, schema=CLICK)

@@ -1,7 +1,8 @@
 """
 The records of User Behavior Insights (UBI 1.3.0), in both forms that producers use.
 
-In:  a JSON object, given by decode. Out: UbiQuery and UbiEvent, read by impressions, clicks and feedback.
+In:  a JSON object, given by decode. Out: UbiQuery and UbiEvent, or UbiRecord for either; read by impressions, clicks
+and feedback.
 
 The specification and OpenSearch's index mapping differ; what only one of them has is optional here. Fields that
 nothing downstream reads are passed over, whatever they hold.
@@ -54,19 +55,23 @@ class UbiQuery(msgspec.Struct, frozen=True, kw_only=True):
     query_attributes: Mapping[str, Any] | None = None
 
 
-class UbiObject(msgspec.Struct, frozen=True):
+# What is made by the hundred thousand stays out of sight of Python's garbage collector (gc=False): decoded JSON holds no
+# cycles.
+
+
+class UbiObject(msgspec.Struct, frozen=True, gc=False):
     """What an event was about; `object_id` is the document."""
 
     object_id: str | int | None = None
 
 
-class UbiPosition(msgspec.Struct, frozen=True):
+class UbiPosition(msgspec.Struct, frozen=True, gc=False):
     """Where it stood. Applications count `ordinal` from 1, as UBI says, or from 0."""
 
     ordinal: Ordinal | None = None
 
 
-class EventAttributes(msgspec.Struct, frozen=True):
+class EventAttributes(msgspec.Struct, frozen=True, gc=False):
     """The named part of the attributes; `dwell_seconds` and `rating` are free, so anything may stand there."""
 
     object: UbiObject | None = None
@@ -75,16 +80,11 @@ class EventAttributes(msgspec.Struct, frozen=True):
     rating: Any = None
 
 
-class UbiEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a searcher did; without `query_id` it cannot be joined to what was shown."""
+class _AboutADocument:
+    """What an event says about a document, however it was read."""
 
-    action_name: RequiredId
-    query_id: RequiredId
-    timestamp: Instant
-    client_id: Id | None = None
-    session_id: Id | None = None
-    application: Id | None = None
-    event_attributes: EventAttributes | None = None
+    __slots__ = ()
+    event_attributes: EventAttributes | None
 
     @property
     def document_id(self) -> str | None:
@@ -102,6 +102,37 @@ class UbiEvent(msgspec.Struct, frozen=True, kw_only=True):
         """
         place = self.event_attributes.position if self.event_attributes else None
         return place.ordinal if place else None
+
+
+class UbiEvent(_AboutADocument, msgspec.Struct, frozen=True, kw_only=True):
+    """Something a searcher did; without `query_id` it cannot be joined to what was shown."""
+
+    action_name: RequiredId
+    query_id: RequiredId
+    timestamp: Instant
+    client_id: Id | None = None
+    session_id: Id | None = None
+    application: Id | None = None
+    event_attributes: EventAttributes | None = None
+
+
+class UbiRecord(_AboutADocument, msgspec.Struct, kw_only=True, gc=False):
+    """
+    A query, or an event when it has an action_name, as nearly all producers write them: every field of both is right.
+
+    One look at the bytes is enough for such a record. `timestamp` comes as it was written; decode puts the moment there.
+    """
+
+    query_id: RequiredId
+    action_name: RequiredId | None = None
+    user_query: str | None = None
+    client_id: Id | None = None
+    session_id: Id | None = None
+    application: Id | None = None
+    timestamp: Any = None
+    query_response_hit_ids: tuple[str | int, ...] | None = None
+    query_attributes: Mapping[str, Any] | None = None
+    event_attributes: EventAttributes | None = None
 
 
 def number(value: object) -> float | None:

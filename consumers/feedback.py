@@ -9,8 +9,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from relevanced.consumers.events import UbiEvent, number
-from relevanced.consumers.impressions import MOMENT
+from relevanced.consumers.events import UbiEvent, UbiRecord, number
+from relevanced.consumers.impressions import MOMENT, who_and_when
 
 FEEDBACK: Final = pa.schema(
     {
@@ -28,20 +28,13 @@ FEEDBACK: Final = pa.schema(
 _ROWS_OF_THEIR_OWN: Final = frozenset({"impression", "click"})
 
 
-def feedback_rows(events: Sequence[UbiEvent]) -> pa.Table:
+def feedback_rows(events: Sequence[UbiEvent | UbiRecord]) -> pa.Table:
     """One row of FEEDBACK for each other event; `value` is its `rating`, null when it has none."""
-    rows = [
-        {
-            "query_id": event.query_id,
-            "document_id": event.document_id,
-            "action": event.action_name,
-            "value": number(event.event_attributes and event.event_attributes.rating),
-            "client_id": event.client_id or None,
-            "session_id": event.session_id or None,
-            "application": event.application or None,
-            "timestamp": event.timestamp,
-        }
-        for event in events
-        if event.action_name not in _ROWS_OF_THEIR_OWN
-    ]
-    return pa.Table.from_pylist(rows, schema=FEEDBACK)
+    chosen = [event for event in events if event.action_name not in _ROWS_OF_THEIR_OWN]
+    columns = {
+        **who_and_when(chosen),
+        "document_id": [event.document_id for event in chosen],
+        "action": [event.action_name for event in chosen],
+        "value": [number(event.event_attributes and event.event_attributes.rating) for event in chosen],
+    }
+    return pa.Table.from_pydict(columns, schema=FEEDBACK)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from relevanced.consumers.events import MAX_POSITION, UbiEvent, UbiQuery, number
+from relevanced.consumers.events import MAX_POSITION, UbiEvent, UbiQuery, UbiRecord, number
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 
@@ -45,46 +45,53 @@ IMPRESSION: Final = pa.schema(
 )
 
 
-def query_rows(queries: Sequence[UbiQuery]) -> pa.Table:
+_NONE: Final[Mapping[str, Any]] = {}
+
+
+def query_rows(queries: Sequence[UbiQuery | UbiRecord]) -> pa.Table:
     """One row of QUERY for each record; empty ids are null, and so are hit_ids that are missing."""
-    return pa.Table.from_pylist([_query_row(query) for query in queries], schema=QUERY)
+    attributes = [query.query_attributes or _NONE for query in queries]
+    columns = {
+        **who_and_when(queries),
+        "user_query": [query.user_query for query in queries],
+        "hit_ids": [_hit_ids(query) for query in queries],
+        "page_offset": [_page_offset(free) for free in attributes],
+        "version": [_name(free, "version") for free in attributes],
+        "policy": [_name(free, "policy") for free in attributes],
+        "propensities": [_propensities(free) for free in attributes],
+    }
+    return pa.Table.from_pydict(columns, schema=QUERY)
 
 
-def impression_rows(events: Sequence[UbiEvent]) -> pa.Table:
+def impression_rows(events: Sequence[UbiEvent | UbiRecord]) -> pa.Table:
     """One row of IMPRESSION for each event with the action `impression`."""
-    rows = [shown_row(event) for event in events if event.action_name == "impression"]
-    return pa.Table.from_pylist(rows, schema=IMPRESSION)
+    chosen = [event for event in events if event.action_name == "impression"]
+    return pa.Table.from_pydict(shown_columns(chosen), schema=IMPRESSION)
 
 
-def shown_row(event: UbiEvent) -> dict[str, Any]:
+def who_and_when(records: Sequence[UbiQuery | UbiEvent | UbiRecord]) -> dict[str, list[Any]]:
+    """The columns that queries and events have in common."""
+    return {
+        "query_id": [record.query_id for record in records],
+        "client_id": [record.client_id or None for record in records],
+        "session_id": [record.session_id or None for record in records],
+        "application": [record.application or None for record in records],
+        "timestamp": [record.timestamp for record in records],
+    }
+
+
+def shown_columns(events: Sequence[UbiEvent | UbiRecord]) -> dict[str, list[Any]]:
     """The columns that every event about a document has."""
     return {
-        "query_id": event.query_id,
-        "document_id": event.document_id,
-        "position": event.position,
-        "client_id": event.client_id or None,
-        "session_id": event.session_id or None,
-        "application": event.application or None,
-        "timestamp": event.timestamp,
+        **who_and_when(events),
+        "document_id": [event.document_id for event in events],
+        "position": [event.position for event in events],
     }
 
 
-def _query_row(query: UbiQuery) -> dict[str, Any]:
-    attributes = query.query_attributes or {}
+def _hit_ids(query: UbiQuery | UbiRecord) -> list[str] | None:
     hits = query.query_response_hit_ids
-    return {
-        "query_id": query.query_id,
-        "user_query": query.user_query,
-        "client_id": query.client_id or None,
-        "session_id": query.session_id or None,
-        "application": query.application or None,
-        "timestamp": query.timestamp,
-        "hit_ids": None if hits is None else [str(hit) for hit in hits],
-        "page_offset": _page_offset(attributes),
-        "version": _name(attributes, "version"),
-        "policy": _name(attributes, "policy"),
-        "propensities": _propensities(attributes),
-    }
+    return None if hits is None else list(map(str, hits))
 
 
 # query_attributes are free: a producer that knows nothing of us may use our names for something else. What does not
