@@ -19,7 +19,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, RetriableError
 
 from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer
-from relevanced.consumers.kafka_places import Names, begin_at, beyond_the_end, cluster_of
+from relevanced.consumers.kafka_places import Names, begin_at, beyond_the_end, source_name
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.records import Batch, RawRecord
 
@@ -94,7 +94,7 @@ class KafkaSource:
             )
         except (KafkaError, ValueError, OSError) as error:
             raise BadInput(no_answer(bootstrap_servers)) from error
-        self.name = f"kafka:{group}@{cluster_of(self._consumer, bootstrap_servers)}"
+        self.name = source_name(self._consumer, bootstrap_servers, group)
         self._names = Names(self._consumer)
         self._placed: dict[TopicPartition, str] = {}  # the partitions that are read, by the names they began with
         self._to_tell: dict[TopicPartition, OffsetAndMetadata] = {}

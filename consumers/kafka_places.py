@@ -22,9 +22,10 @@ ID_DIGITS: Final = 8  # of a topic's id; it need only tell topics of one name ap
 _logger: Final = structlog.get_logger(__name__)
 
 
-def cluster_of(consumer: KafkaConsumer, bootstrap_servers: str) -> str:
-    """The cluster's id; where a broker gives none its addresses, in an order of their own."""
-    return str(consumer._cluster.cluster_id or ",".join(sorted(bootstrap_servers.replace(" ", "").split(","))))
+def source_name(consumer: KafkaConsumer, bootstrap_servers: str, group: str) -> str:
+    """The group at its cluster, by the cluster's id; where brokers give none, by their addresses in order."""
+    cluster = consumer._cluster.cluster_id or ",".join(sorted(bootstrap_servers.replace(" ", "").split(",")))
+    return f"kafka:{group}@{cluster}"
 
 
 class Names:

@@ -118,11 +118,33 @@ def documents_load(
 def consume(
     context: typer.Context,
     until_empty: Annotated[bool, typer.Option(help="End when there is nothing left to take.")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PLACE",
+            help="Before that, let the Kafka topics go on from here: beginning, latest, an offset (the nearest that a"
+            " partition has), a moment such as 2026-01-31T00:00Z, or how long ago, such as 90m, 12h or 7d.",
+        ),
+    ] = None,
 ) -> None:
-    """Take events from the spool, and from Kafka where it is set up, into the log store; `up` does this too."""
+    """
+    Take events from the spool, and from Kafka where it is set up, into the log store; `up` does this too.
+
+    With --from, stop the group's other consumers first. What is read a second time is stored a second time, and counted
+    once: mining knows each search, showing and click by its ids.
+
+    Examples:
+
+      relevanced consume                              until Ctrl-C
+
+      relevanced consume --from 7d --until-empty      the topics' last week once more
+    """
     from relevanced.daemon.consuming import consume_all, consume_until_empty, stop_on_signals
 
     with opened(context) as parts:
+        if start is not None:
+            say(parts.replay(start).sentence)
         sources = parts.sources()
         if not until_empty:
             consume_all(sources, parts.log_store, stop_on_signals())

@@ -14,6 +14,7 @@ from relevanced.daemon.clock import SystemClock
 from relevanced.daemon.config import Settings
 from relevanced.daemon.cycle import run_cycle
 from relevanced.daemon.database import Database
+from relevanced.daemon.errors import BadInput
 from relevanced.daemon.index import Index
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
@@ -86,6 +87,24 @@ class Parts:
                 )
             )
         return found
+
+    def replay(self, start: str) -> Outcome:
+        """
+        Let the Kafka topics go on from another place, as `--from` names it.
+
+        Raises: BadInput when no broker is set up or none answers, and when there is no such place.
+        """
+        from relevanced.consumers.kafka_replay import read_start, replay_offsets  # here, as above
+
+        kafka = self.settings.kafka
+        where = read_start(start, self.clock.now())
+        if not kafka.bootstrap_servers:
+            raise BadInput("--from is for Kafka topics, and no broker is set up; set [kafka] bootstrap_servers.")
+        name, offsets = replay_offsets(kafka.bootstrap_servers, kafka.all_topics, kafka.group, where, kafka.client)
+        with self.log_store.transaction() as rows:
+            rows.advance(name, offsets)
+        sentence = f"{name} goes on from {start} in {len(offsets)} partitions."
+        return Outcome(sentence, {"source": name, "offsets": offsets})
 
     @cached_property
     def search(self) -> Search:
