@@ -21,10 +21,10 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench-ingest format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.built ## watch a model get better from clicks, on the Human Phenotype Ontology
 	RELEVANCED_HOME=.demo $(BIN)/relevanced demo
@@ -41,6 +41,9 @@ check: .venv/.built ## the static checks: style, types, import contracts, unused
 	$(BIN)/mypy build/tree/relevanced
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+bench-ingest: .venv/.built ## 300,000 records from a broker into the log store, beside a bare poll
+	$(BIN)/python -m tests.bench.ingest
 
 format: .venv/.built ## put the code into the project's style
 	$(BIN)/ruff check --fix .

@@ -55,7 +55,7 @@ class UbiQuery(msgspec.Struct, frozen=True, kw_only=True):
     query_attributes: Mapping[str, Any] | None = None
 
 
-# What is made by the hundred thousand stays out of sight of Python's garbage collector (gc=False): decoded JSON holds no
+# What is made by the hundred thousand stays out of sight of Python's garbage collector (gc=False): decoded JSON has no
 # cycles.
 
 
@@ -120,7 +120,7 @@ class UbiRecord(_AboutADocument, msgspec.Struct, kw_only=True, gc=False):
     """
     A query, or an event when it has an action_name, as nearly all producers write them: every field of both is right.
 
-    One look at the bytes is enough for such a record. `timestamp` comes as it was written; decode puts the moment there.
+    One look at the bytes is enough for such a record. `timestamp` comes as written; decode puts the moment there.
     """
 
     query_id: RequiredId

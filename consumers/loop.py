@@ -1,104 +1,121 @@
 """
 The loop: from a source to the log store, batch by batch.
 
-In:  an EventSource and the log store. Out: rows and offsets, in one transaction; read by the cycle's mine step.
+In:  an EventSource and the log store. Out: batches, for storing; and outcomes, told to the log.
 
-`run` knows time and stopping, `step` the order of one batch, and the stages it calls are pure.
+`run` knows time and stopping. It polls in its own thread while a second one stores the batch before: at most one batch
+is being stored and one gathered, so a slow log store slows the polling and not the memory.
 """
 
 import threading
-from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from time import monotonic
 from typing import Final
 
 import structlog
 
-from relevanced.consumers.clicks import click_rows
-from relevanced.consumers.dead_letters import dead_letter_rows
-from relevanced.consumers.decode import decode_batch
-from relevanced.consumers.feedback import feedback_rows
-from relevanced.consumers.impressions import impression_rows, query_rows
-from relevanced.daemon.clock import SystemClock
+from relevanced.consumers.dead_letters import BadShare, IngestPolicy
+from relevanced.consumers.storing import store
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog, EventSource
-from relevanced.daemon.records import Batch, Outcome
+from relevanced.daemon.records import Batch, Outcome, RawRecord
 
-MAX_RECORDS: Final = 2_000  # a batch; a commit costs about the same for 100 records as for 2,000
+MAX_RECORDS: Final = 50_000  # a batch; a commit costs about the same for 100 records as for some thousands
+MAX_BYTES: Final = 64_000_000  # and no more of long ones, so that two batches fit into memory
+GATHER_SECONDS: Final = 1.0  # until a batch is stored that has not become full
 IDLE_SECONDS: Final = 0.2  # between polls that found nothing
 FIRST_PAUSE_SECONDS: Final = 0.05  # after a Retry; enough for another writer's commit
 LONGEST_PAUSE_SECONDS: Final = 10.0
+DEFAULTS: Final = IngestPolicy()
 
 _logger: Final = structlog.get_logger(__name__)
 
 
-def run(source: EventSource, log: EventLog, stop: threading.Event) -> None:
+def run(source: EventSource, log: EventLog, stop: threading.Event, policy: IngestPolicy = DEFAULTS) -> None:
     """
-    Take everything from the source until stop is set; the batch in hand is finished first.
+    Take everything from the source until stop is set; the batches in hand are finished first.
 
     Raises: StopDaemon and BadInput, which waiting does not mend.
     """
     at_its_place, pause = False, FIRST_PAUSE_SECONDS
-    while not stop.is_set():
-        try:
-            if not at_its_place:
-                source.seek(log.offsets(source.name))
-                at_its_place = True
-            outcome = step(source, log)
-        except Retry as error:
-            # What was polled and not stored has to be polled again, so the source goes back to what the log store says.
-            at_its_place = False
-            _logger.warning("Waiting to try again.", source=source.name, reason=str(error), seconds=pause)
-            stop.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            continue
-        pause = FIRST_PAUSE_SECONDS
-        if outcome.verdict == "nothing":
-            stop.wait(IDLE_SECONDS)
-        else:
-            _logger.info(outcome.sentence, **outcome.numbers)
+    bad_share = BadShare(source.name, policy)
+    with ThreadPoolExecutor(1, thread_name_prefix=f"{source.name} storing") as storing:
+        in_hand: tuple[Batch, Future[Outcome]] | None = None
+        while not stop.is_set() or in_hand:
+            try:
+                if not at_its_place:
+                    source.seek(log.offsets(source.name))
+                    at_its_place = True
+                batch = _nothing(source) if stop.is_set() else gather(source, stop)
+                if in_hand:
+                    _tell(_finish(source, *in_hand))
+                    in_hand, pause = None, FIRST_PAUSE_SECONDS
+                if batch.next_offsets:
+                    in_hand = batch, storing.submit(store, batch, log, bad_share)
+                elif not stop.is_set():
+                    stop.wait(IDLE_SECONDS)
+            except Retry as error:
+                # What was polled and not stored has to be polled again, so the source goes back to what the log store
+                # says, after the batch in hand has come to its end there.
+                if in_hand:
+                    with suppress(Retry):
+                        in_hand[1].result()
+                in_hand, at_its_place = None, False
+                _logger.warning("Waiting to try again.", source=source.name, reason=str(error), seconds=pause)
+                stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def step(source: EventSource, log: EventLog) -> Outcome:
-    """Take one batch from the source to the log store."""
+def step(source: EventSource, log: EventLog, bad_share: BadShare | None = None) -> Outcome:
+    """Take one poll's records from the source to the log store."""
     batch = source.poll(MAX_RECORDS)
     if not batch.next_offsets:
         return Outcome(f"Nothing new from {source.name}.", verdict="nothing")
-    decoded = decode_batch(batch.records)
-    tables = {
-        "query": query_rows(decoded.queries),
-        "impression": impression_rows(decoded.events),
-        "click": click_rows(decoded.events),
-        "feedback": feedback_rows(decoded.events),
-        "dead_letter": dead_letter_rows(batch.source, decoded.rejects, SystemClock().now()),
-    }
-    with log.transaction() as rows:
-        _refuse_what_is_stored(batch, log.offsets(batch.source))
-        for table, new in tables.items():
-            if new.num_rows:
-                rows.append(table, new)
-        rows.advance(batch.source, batch.next_offsets)  # the offsets that count; a restart seeks to them
+    outcome = store(batch, log, bad_share or BadShare(source.name, DEFAULTS))
     source.commit(batch.next_offsets)  # a courtesy to lag monitors
-    stored = len(decoded.queries) + len(decoded.events)
-    return Outcome(
-        f"Stored {stored:,} records from {source.name}, set {len(decoded.rejects):,} aside.",
-        {"source": source.name, "stored": stored, "dead_letters": len(decoded.rejects)},
-    )
+    return outcome
 
 
-def _refuse_what_is_stored(batch: Batch, stored: Mapping[str, int]) -> None:
+def gather(source: EventSource, stop: threading.Event) -> Batch:
     """
-    Give up a batch that begins before the stored offset of its partition.
+    Poll until the batch is full, nothing more is there, or GATHER_SECONDS are over.
 
-    A consumer that was paused and lost its partition to another comes back with records that are stored already. It
-    asks inside its own transaction, after that has begun: whoever stored them before is seen here, and whoever does so
-    after makes the commit fail.
-    Raises: Retry.
+    Raises: Retry, also when a partition goes back, as it does when the group takes it away and gives it again.
     """
-    begins = dict(batch.next_offsets)
-    for record in batch.records:
-        begins[record.partition] = min(begins[record.partition], record.offset)
-    for partition, offset in begins.items():
-        if stored.get(partition, 0) > offset:
-            raise Retry(
-                f"Another consumer has stored {batch.source} {partition} up to {stored[partition]:,};"
-                f" this one was at {offset:,}."
-            )
+    records: list[RawRecord] = []
+    next_offsets: dict[str, int] = {}
+    size, begun = 0, monotonic()
+    while True:
+        batch = source.poll(MAX_RECORDS - len(records))
+        seen: set[str] = set()
+        for partition, offset, value in batch.records:
+            size += len(value)
+            if partition not in seen:
+                seen.add(partition)
+                if offset < next_offsets.get(partition, 0):
+                    raise Retry(f"{source.name} {partition} went back to {offset:,} while it was read.")
+        records += batch.records
+        next_offsets |= batch.next_offsets
+        is_over = not batch.next_offsets or monotonic() - begun > GATHER_SECONDS or stop.is_set()
+        if is_over or len(records) >= MAX_RECORDS or size >= MAX_BYTES:
+            return Batch(source.name, records, next_offsets)
+
+
+def _nothing(source: EventSource) -> Batch:
+    return Batch(source.name, [], {})
+
+
+def _finish(source: EventSource, batch: Batch, stored: Future[Outcome]) -> Outcome:
+    """
+    Wait until the batch is stored, and tell the source.
+
+    Raises: what storing it raised.
+    """
+    outcome = stored.result()
+    source.commit(batch.next_offsets)  # a courtesy to lag monitors
+    return outcome
+
+
+def _tell(outcome: Outcome) -> None:
+    _logger.info(outcome.sentence, **outcome.numbers)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from relevanced.consumers.loop import run, step
+from relevanced.consumers.dead_letters import BadShare, IngestPolicy
+from relevanced.consumers.loop import DEFAULTS, run, step
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog, EventSource
 from relevanced.daemon.records import Outcome
@@ -20,19 +21,22 @@ from relevanced.daemon.threads import Threads
 PATIENCE_SECONDS: Final = 60  # a broker that is silent for longer is gone
 
 
-def consume_until_stopped(source: EventSource, log: EventLog, stop: threading.Event) -> None:
+def consume_until_stopped(
+    source: EventSource, log: EventLog, stop: threading.Event, policy: IngestPolicy = DEFAULTS
+) -> None:
     """Take from the source until `stop` is set, then close it."""
     try:
-        run(source, log, stop)
+        run(source, log, stop, policy)
     finally:
         source.close()
 
 
-def consume_until_empty(source: EventSource, log: EventLog) -> Outcome:
+def consume_until_empty(source: EventSource, log: EventLog, policy: IngestPolicy = DEFAULTS) -> Outcome:
     """Take from the source until a poll brings nothing."""
     stored = dead_letters = 0
+    bad_share = BadShare(source.name, policy)
     source.seek(log.offsets(source.name))
-    while (outcome := step(source, log)).verdict != "nothing":
+    while (outcome := step(source, log, bad_share)).verdict != "nothing":
         stored += outcome.numbers["stored"]
         dead_letters += outcome.numbers["dead_letters"]
     sentence = f"Stored {stored:,} records from {source.name}, set {dead_letters:,} aside."
@@ -71,9 +75,11 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def consume_all(sources: Sequence[EventSource], log: EventLog, stop: threading.Event) -> None:
+def consume_all(
+    sources: Sequence[EventSource], log: EventLog, stop: threading.Event, policy: IngestPolicy = DEFAULTS
+) -> None:
     """Take from all sources at once until `stop` is set."""
     threads = Threads(stop)
     for source in sources:
-        threads.start(source.name, partial(consume_until_stopped, source, log, stop))
+        threads.start(source.name, partial(consume_until_stopped, source, log, stop, policy))
     threads.join()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.consumers.clicks import click_rows
-from relevanced.consumers.decode import MAX_RECORD, decode, decode_batch
+from relevanced.consumers.decode import MAX_RECORD, decode, decode_batch, decode_regular
 from relevanced.consumers.events import UbiEvent, UbiQuery
 from relevanced.consumers.feedback import feedback_rows
 from relevanced.consumers.impressions import impression_rows, query_rows
 from relevanced.daemon.errors import DeadLetter
 from relevanced.daemon.records import RawRecord
+from tests.bench.fuzz_decode import fuzz, fuzzed
 
 # Real and generated records of every application and action of github.com/o19s/chorus-opensearch-edition, sample-data
 # (Apache-2.0), unchanged, each after its action line of the bulk format.
@@ -285,3 +287,23 @@ def test_an_offset_that_is_none_does_not_stop_the_loop(value: Any) -> None:
     assert isinstance(decoded, UbiQuery)
     (row,) = query_rows([decoded]).to_pylist()
     assert (row["page_offset"], row["propensities"]) == (0, None)
+
+
+@given(st.integers(0, 2**32))
+def test_what_is_read_in_one_pass_is_what_the_authority_reads(seed: int) -> None:
+    value = fuzzed(random.Random(seed))
+    if (regular := decode_regular(value)) is None:
+        return
+    full = decode(value)
+    if isinstance(full, UbiQuery):
+        assert query_rows([regular]).equals(query_rows([full]))
+    else:
+        assert isinstance(full, UbiEvent)
+        for rows in (impression_rows, click_rows, feedback_rows):
+            assert rows([regular]).equals(rows([full]))
+
+
+def test_of_many_fuzzed_records_each_becomes_a_row_or_a_dead_letter() -> None:
+    counted = fuzz(10_000, seed=2)
+    assert counted["rows"] > 1_000
+    assert counted["dead_letters"] > 1_000

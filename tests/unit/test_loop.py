@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from relevanced.consumers import loop
-from relevanced.consumers.loop import run, step
+from relevanced.consumers import loop, storing
+from relevanced.consumers.dead_letters import BadShare, IngestPolicy
+from relevanced.consumers.loop import gather, run, step
 from relevanced.consumers.memory import MemorySource
 from relevanced.daemon.errors import Retry, StopDaemon
 
@@ -189,3 +190,104 @@ def test_a_stop_during_a_pause_is_heard_at_once(monkeypatch: pytest.MonkeyPatch)
     stop.set()
     thread.join(timeout=60)
     assert not thread.is_alive()
+
+
+def test_batches_are_stored_whole_and_in_order_while_the_next_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MAX_RECORDS", 10)
+    stop, commits = threading.Event(), [0]
+
+    def count() -> None:
+        commits[0] += 1
+        if commits[0] == 10:
+            stop.set()
+
+    log = MemoryLog(before_commit=count)
+    run(MemorySource([query(number) for number in range(100)]), log, stop)
+    assert log.queries == [f"q{number}" for number in range(100)]
+
+
+def test_a_batch_that_fails_while_the_next_is_gathered_goes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MAX_RECORDS", 10)
+    stop = threading.Event()
+    log = MemoryLog()
+    refusals = [Retry("not now"), None, Retry("not now"), None, None, Retry("not now")]
+
+    def sometimes() -> None:
+        if refusals and (refusal := refusals.pop(0)):
+            raise refusal
+        if len(log.queries) == 90:
+            stop.set()
+
+    log.before_commit = sometimes
+    run(MemorySource([query(number) for number in range(100)]), log, stop)
+    assert log.queries == [f"q{number}" for number in range(100)]
+
+
+def test_no_more_than_one_batch_is_gathered_while_another_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MAX_RECORDS", 10)
+    source, stop = MemorySource([query(number) for number in range(100)]), threading.Event()
+    ahead: list[int] = []
+    log = MemoryLog()
+
+    def look() -> None:
+        ahead.append(source._next - len(log.queries))
+        if len(log.queries) == 90:
+            stop.set()
+
+    log.before_commit = look
+    run(source, log, stop)
+    assert max(ahead) <= 20
+
+
+def test_a_partition_that_goes_back_while_a_batch_is_gathered_is_asked_for_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = MemorySource([query(number) for number in range(4)])
+    poll = source.poll
+
+    def poll_and_go_back(max_records: int) -> Any:
+        batch = poll(2)
+        source.seek({"memory": 1})
+        return batch
+
+    monkeypatch.setattr(source, "poll", poll_and_go_back)
+    with pytest.raises(Retry, match="went back to 1"):
+        gather(source, threading.Event())
+
+
+def test_a_record_that_no_row_can_be_made_of_is_set_aside_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_of = storing.query_rows
+
+    def poisoned(queries: Any) -> Any:
+        if any(found.query_id == "q2" for found in queries):
+            raise OverflowError
+        return rows_of(queries)
+
+    monkeypatch.setattr(storing, "query_rows", poisoned)
+    log = MemoryLog()
+    outcome = step(MemorySource([query(1), query(2), query(3)]), log)
+    assert outcome.numbers == {"source": "memory", "stored": 2, "dead_letters": 1}
+    assert log.queries == ["q1", "q3"]
+    ((_, letter),) = [row for row in log.rows if row[0] == "dead_letter"]
+    assert letter["reason"] == "The record cannot be made a row of (OverflowError)."
+
+
+def test_too_large_a_share_of_bad_records_stops_the_consumer_and_loses_none() -> None:
+    log = MemoryLog()
+    source = MemorySource([query(1)] * 4 + [b"broken"] * 6)
+    with pytest.raises(
+        StopDaemon, match=r"6 of the last 10 records from memory .*not JSON.*dead-letters list"
+    ) as caught:
+        run(source, log, threading.Event(), IngestPolicy(max_bad_share=0.5, bad_share_over=10))
+    assert "max_bad_share" in str(caught.value)
+    assert log.stored == {"memory": {"memory": 10}}
+    assert len(log.rows) == 10
+
+
+def test_a_share_of_bad_records_within_the_limit_stops_nothing() -> None:
+    share = BadShare("memory", IngestPolicy(max_bad_share=0.5, bad_share_over=10))
+    share.note(9, ["bad"] * 9)  # too few to say anything
+    for _ in range(100):
+        share.note(10, ["bad"] * 5)
+    with pytest.raises(StopDaemon, match="for this reason: worse"):
+        share.note(10, ["bad"] * 2 + ["worse"] * 4)
