@@ -147,10 +147,10 @@ def consume(
             say(parts.replay(start).sentence)
         sources = parts.sources()
         if not until_empty:
-            consume_all(sources, parts.log_store, stop_on_signals())
+            consume_all(sources, parts.log_store, stop_on_signals(), parts.settings.ingest)
             return
         for source in sources:
-            say(consume_until_empty(source, parts.log_store).sentence)
+            say(consume_until_empty(source, parts.log_store, parts.settings.ingest).sentence)
             source.close()
 
 

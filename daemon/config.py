@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from relevanced.daemon.bots import BotPolicy
+from relevanced.consumers.dead_letters import IngestPolicy
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.exploration import ExplorationPolicy
 from relevanced.daemon.gate import GatePolicy
@@ -95,6 +96,7 @@ class Settings(BaseSettings):
     search: SearchPolicy = Field(default_factory=SearchPolicy)
     exploration: ExplorationPolicy = Field(default_factory=ExplorationPolicy)
     kafka: KafkaPolicy = Field(default_factory=KafkaPolicy)
+    ingest: IngestPolicy = Field(default_factory=IngestPolicy)
     bots: BotPolicy = Field(default_factory=BotPolicy)
     click_model: ClickModelPolicy = Field(default_factory=ClickModelPolicy)
     holdout: HoldoutPolicy = Field(default_factory=HoldoutPolicy)

@@ -47,7 +47,8 @@ class Daemon:
         try:
             threads.start("scheduler", scheduler.run)
             for source in sources:
-                threads.start(source.name, partial(consume_until_stopped, source, parts.log_store, self._stop))
+                consume = partial(consume_until_stopped, source, parts.log_store, self._stop, parts.settings.ingest)
+                threads.start(source.name, consume)
             address = f"http://{serving.host}:{serving.port}"
             say(f"Searching at {address}/v1/search?q=..., described at {address}/docs; Ctrl-C ends it.")
             serve(app, listener, self._stop)
