@@ -16,6 +16,7 @@ import typer
 from relevanced.daemon.config import home_directory, load_settings
 from relevanced.daemon.console import progress_bars, say, say_json
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.log_cli import dead_letters_app, validate_command
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
 from relevanced.daemon.telemetry import configure_logging
@@ -46,6 +47,8 @@ app.add_typer(documents_app, name="documents")
 app.add_typer(cycle_app, name="cycle")
 app.command("rehearse")(rehearse)
 app.command("demo")(demo)
+app.command("validate")(validate_command)
+app.add_typer(dead_letters_app, name="dead-letters")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Number = Annotated[int, typer.Argument(help="Number of the version, as `relevanced versions` lists it.", min=1)]

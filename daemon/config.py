@@ -30,6 +30,7 @@ from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.search import SearchPolicy
 from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.triplets import TripletPolicy
+from relevanced.daemon.validation import ValidationPolicy
 
 _ENVIRONMENT: Final = "RELEVANCED_"
 _OUT_OF_BOUNDS: Final = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
@@ -106,6 +107,7 @@ class Settings(BaseSettings):
     index: IndexPolicy = Field(default_factory=IndexPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
     privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)
+    validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
 
     @classmethod
     def settings_customise_sources(

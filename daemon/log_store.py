@@ -9,7 +9,7 @@ processes may write; two whose transactions overlap give way to one another by R
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,18 @@ class Rows:
             for partition, offset in next_offsets.items()
         ]
         self._execute({"moved": pa.Table.from_pylist(moved, schema=_MOVED)}, "remove_offsets", "insert_offsets")
+
+    def remove_dead_letters(self, dead_letter_ids: Sequence[str]) -> None:
+        """
+        Take these dead letters out.
+
+        Raises: Retry when one of them is gone already.
+        """
+        wanted = pa.table({"dead_letter_id": pa.array(dead_letter_ids, pa.string())})
+        self._execute({"removed": wanted}, "remove_dead_letters")
+        ((removed,),) = self._cursor.fetchall()
+        if removed < len(dead_letter_ids):
+            raise Retry("Another process has replayed or dropped some of these dead letters.")
 
     def _execute(self, tables: Mapping[str, pa.Table], *names: str) -> None:
         with _treatments():

@@ -62,7 +62,7 @@ class Traffic:
         """The typed queries and the evidence that mining sees."""
         with self._log() as log:
             log.register("bots", log.execute(sql.duckdb["bots"], asdict(policy)).to_arrow_table())
-            typed = log.execute(sql.duckdb["typed_queries"]).to_arrow_table()
+            typed = log.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).to_arrow_table()
             keys = typed.select(["user_query"]).append_column("query_key", typed["user_query"])
             log.register("query_keys", keys)
             return typed.to_pylist(), log.execute(sql.duckdb["evidence"]).to_arrow_table().to_pylist()
