@@ -8,7 +8,7 @@ had a partition before may have stored records of it a moment ago. Those of the 
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
@@ -28,6 +28,7 @@ JOIN_SECONDS: Final = 15.0  # brokers let a new group wait about 3 s for further
 SESSION_MS: Final = 10_000  # after which the partitions of a consumer that was killed go to another
 MAX_POLL_MS: Final = 60_000  # how long the group waits for a member that does not answer, before it goes on without
 ANSWER_GROUP_SECONDS: Final = 2.0  # between polls on behalf of a loop that is at work; far below MAX_POLL_MS
+COMPARE_SECONDS: Final = 1.0  # between two looks at the topics' ids; a topic does not outgrow its forerunner in that
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -99,6 +100,7 @@ class KafkaSource:
         self._placed: dict[TopicPartition, str] = {}  # the partitions that are read, by the names they began with
         self._to_tell: dict[TopicPartition, OffsetAndMetadata] = {}
         self._has_joined = False
+        self._compared_at = monotonic()
         self._polled_at = monotonic()
         self._turn, self._closed = threading.Lock(), threading.Event()
         self._consumer.subscribe(list(topics), listener=_HoldWhenAssigned(self._consumer, self._placed))
@@ -193,12 +195,23 @@ class KafkaSource:
     def _refuse_what_is_of_another_topic(self, found: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         for place in [place for place in found if place not in self._placed]:
             del found[place]
-        changed = {place for place in found if self._names.known(place) != self._placed[place]}
+        if found and monotonic() - self._compared_at > COMPARE_SECONDS:
+            self._compare_topics(found)
+
+    def _compare_topics(self, places: Iterable[TopicPartition]) -> None:
+        """
+        Ask whether these partitions are still those that were begun with.
+
+        Raises: Retry when a topic was created anew; the next poll begins it.
+        """
+        self._compared_at = monotonic()
+        names = self._names.of(places)
+        changed = {place for place, name in names.items() if self._placed.get(place, name) != name}
+        for place in changed:
+            self._consumer.pause(place)
+            del self._placed[place]
         if changed:
-            for place in changed:
-                self._consumer.pause(place)
-                del self._placed[place]
-            raise Retry(f"The topic {next(iter(changed)).topic} was created anew while it was read.")
+            raise Retry(f"The Kafka topic {next(iter(changed)).topic} was created anew while it was read.")
 
     def _give_up_places(self, refused: Mapping[TopicPartition, int]) -> None:
         """
@@ -222,6 +235,7 @@ class KafkaSource:
         for place, name in list(self._placed.items()):
             end, offset = self._consumer.highwater(place), self._consumer.position(place, timeout_ms=ANSWER_MS)
             if end is not None and offset is not None and end < offset:
+                self._compare_topics([place])
                 raise beyond_the_end(name, offset)
 
     def _stand_in(self) -> None:

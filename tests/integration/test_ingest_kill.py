@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relevanced.consumers.spool import SpoolWriter
+from relevanced.daemon.rehearsal.broker import running_broker
+from tests.bench.ingest_kills import new_flow, run_seed
 from tests.lake import Lake
 
 EVENTS = 1_000
@@ -90,3 +92,10 @@ def test_killed_five_times_every_good_event_counts_once_and_every_broken_one_is_
     assert Counter(letters) == Counter(bad.keys())
     assert lake.rows("SELECT count(*) FROM dead_letter WHERE reason = ''") == [(0,)]
     log_store.close()
+
+
+def test_two_kafka_consumers_killed_again_and_again_lose_and_double_nothing(postgres: str) -> None:
+    """The proof by the hundred is `python -m tests.bench.ingest_kills`."""
+    with running_broker() as address, new_flow(address, postgres) as flow:
+        account = run_seed(flow, kills=4, records=2_000, seed=1)
+    assert (account.lost, account.duplicated, account.kills) == (0, 0, 4)
