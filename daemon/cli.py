@@ -16,6 +16,7 @@ import typer
 from relevanced.daemon.config import home_directory, load_settings
 from relevanced.daemon.console import progress_bars, say, say_json
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.events_cli import events_app
 from relevanced.daemon.log_cli import dead_letters_app, validate_command
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
@@ -45,6 +46,7 @@ documents_app = typer.Typer(help="The documents that are searched.", no_args_is_
 cycle_app = typer.Typer(help="One turn of the loop: mine, train, gate, index, verify, promote.", no_args_is_help=True)
 app.add_typer(documents_app, name="documents")
 app.add_typer(cycle_app, name="cycle")
+app.add_typer(events_app, name="events")
 app.command("rehearse")(rehearse)
 app.command("demo")(demo)
 app.command("validate")(validate_command)

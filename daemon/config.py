@@ -24,6 +24,7 @@ from relevanced.daemon.exploration import ExplorationPolicy
 from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import IndexPolicy
+from relevanced.daemon.intake import IntakePolicy
 from relevanced.daemon.judgments import ClickModelPolicy
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     serving: ServingPolicy = Field(default_factory=ServingPolicy)
     search: SearchPolicy = Field(default_factory=SearchPolicy)
     exploration: ExplorationPolicy = Field(default_factory=ExplorationPolicy)
+    intake: IntakePolicy = Field(default_factory=IntakePolicy)
     kafka: KafkaPolicy = Field(default_factory=KafkaPolicy)
     ingest: IngestPolicy = Field(default_factory=IngestPolicy)
     bots: BotPolicy = Field(default_factory=BotPolicy)

@@ -1,5 +1,5 @@
 """
-`relevanced up`: consumers, scheduler and search API together in one process, until a signal.
+`relevanced up`: consumers, scheduler and search API together in one process, until a signal; or the doors alone.
 
 In:  the parts. Out: events stored, cycles run, searches answered. Each works in a thread of its own and stops at the
 event `stop`; one that cannot go on (StopDaemon) stops them all, and its sentence is the process's last word.
@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from relevanced.consumers.decode import decode
+from relevanced.consumers.otlp import read_traces
 from relevanced.daemon.console import say
 from relevanced.daemon.consuming import consume_until_stopped, stop_on_signals
 from relevanced.daemon.errors import Interrupted
@@ -17,6 +18,8 @@ from relevanced.daemon.records import Cycle, Outcome, Step
 from relevanced.daemon.scheduler import Scheduler
 from relevanced.daemon.threads import Threads
 from relevanced.daemon.web.app import create_app
+from relevanced.daemon.web.collector import create_collector
+from relevanced.daemon.web.doors import Doors
 from relevanced.daemon.web.server import listen, serve
 from relevanced.daemon.wiring import Parts, run_open_cycle
 
@@ -41,9 +44,7 @@ class Daemon:
         sources = parts.sources()
         threads = Threads(self._stop)
         scheduler = Scheduler(parts.stages, parts.settings.schedule, parts.clock, self._run_cycle, threads)
-        app = create_app(
-            search=parts.search, database=parts.database, promotion=parts.promotion, sink=parts.sink, decode=decode
-        )
+        app = create_app(search=parts.search, database=parts.database, promotion=parts.promotion, doors=_doors(parts))
         try:
             threads.start("scheduler", scheduler.run)
             for source in sources:
@@ -62,6 +63,23 @@ class Daemon:
     def _progress(self, label: str, done: int, total: int) -> None:
         if self._stop.is_set():
             raise Interrupted(f"{label} stopped at {done} of {total}; the next start goes on.")
+
+
+def collect(parts: Parts) -> None:
+    """Serve the doors alone until SIGINT or SIGTERM; Postgres is not asked."""
+    stop, serving = stop_on_signals(), parts.settings.serving
+    listener = listen(serving.host, serving.port)
+    say(f"Taking events at http://{serving.host}:{serving.port}/v1/events; Ctrl-C ends it.")
+    serve(create_collector(_doors(parts)), listener, stop)
+
+
+def _doors(parts: Parts) -> Doors:
+    return Doors(
+        intake=parts.intake,
+        decode=decode,
+        read_traces=read_traces,
+        allowed_origins=parts.settings.intake.allowed_origins,
+    )
 
 
 def _tell(step: Step, outcome: Outcome, seconds: float) -> None:

@@ -16,6 +16,7 @@ from relevanced.daemon.cycle import run_cycle
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.index import Index
+from relevanced.daemon.intake import Intake
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
 from relevanced.daemon.ports import EventSource, Progress, RecordSink
@@ -69,6 +70,12 @@ class Parts:
                 client=kafka.client,
             )
         return SpoolWriter(self.home / "spool")
+
+    @cached_property
+    def intake(self) -> Intake:
+        """Where the records of others go that come in over HTTP: the spool, which needs nothing but a disk."""
+        spool = self.home / "spool"
+        return Intake(SpoolWriter(spool), spool, self.settings.intake)
 
     def sources(self) -> list[EventSource]:
         """A new source of each kind that is set up; the caller closes them."""
@@ -142,7 +149,7 @@ class Parts:
 
     def close(self) -> None:
         """Close what was opened, the readers before what they read from."""
-        for name in ("sink", "log_store", "database"):
+        for name in ("sink", "intake", "log_store", "database"):
             part = self.__dict__.get(name)
             if part is not None:
                 part.close()

@@ -17,51 +17,59 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relevanced.daemon.errors import BadInput, RelevancedError, Retry
 from relevanced.daemon.search import NoLiveVersion
+from relevanced.daemon.web.encodings import MAX_DOOR_BYTES
 
 MAX_BODY_BYTES: Final = 1_000_000
-_RETRY_AFTER: Final = 5  # seconds; a Postgres that restarts needs about as long
+RETRY_AFTER: Final = 5  # seconds; a Postgres that restarts needs about as long
+_DOORS: Final = ("/v1/events", "/v1/traces")  # where records come in by the thousand
 
 log = structlog.get_logger(__name__)
 
 
 class BadRecords(BadInput):
-    """Records that cannot be taken; `reasons` has one for each, with its number from 1."""
+    """Records that cannot be taken: `reasons` has each with its number from 1, and `accepted` counts the others."""
 
-    def __init__(self, sentence: str, reasons: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, sentence: str, reasons: Sequence[Mapping[str, Any]] = (), *, accepted: int = 0) -> None:
         super().__init__(sentence)
-        self.reasons = reasons
+        self.reasons, self.accepted = reasons, accepted
 
 
 class LimitBody:
-    """ASGI middleware: reading a request's body beyond MAX_BODY_BYTES raises status 413."""
+    """ASGI middleware: reading a request's body beyond the limit of its path raises status 413."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, its body counted as it is read."""
-        taken = 0
+        taken, limit = 0, MAX_DOOR_BYTES if scope.get("path", "").startswith(_DOORS) else MAX_BODY_BYTES
 
         async def limited() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_BODY_BYTES:
-                raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES:,} bytes; send it in parts.")
+            if taken > limit:
+                raise HTTPException(413, f"The body is larger than {limit:,} bytes; send it in parts.")
             return message
 
         await self._app(scope, limited, send)
 
 
 def problem(
-    status: int, detail: str, *, headers: Mapping[str, str] | None = None, errors: Sequence[Mapping[str, Any]] = ()
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, Any]] = (),
+    **further: Any,
 ) -> JSONResponse:
-    """One problem document; `errors` are its parts, when it has several."""
+    """One problem document; `errors` are its parts, when it has several, and `further` members of its own."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
+        **further,
     }
     if errors:
         body["errors"] = list(errors)
@@ -93,13 +101,13 @@ def answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(BadRecords)
     async def bad_records(request: Request, error: BadRecords) -> JSONResponse:
-        return problem(400, str(error), errors=error.reasons)
+        return problem(400, str(error), errors=error.reasons, accepted=error.accepted)
 
     @app.exception_handler(NoLiveVersion)
     @app.exception_handler(Retry)
     async def later(request: Request, error: RelevancedError) -> JSONResponse:
         log.warning("A request has to wait.", path=request.url.path, error=str(error))
-        return problem(503, str(error), headers={"Retry-After": str(_RETRY_AFTER)})
+        return problem(503, str(error), headers={"Retry-After": str(RETRY_AFTER)})
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:

@@ -118,10 +118,15 @@ class Ready(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457); `errors` says which field or record, where there are several."""
+    """
+    A problem document (RFC 9457); `errors` says which field or record, where there are several.
+
+    Of records, `accepted` are safe all the same: a body that is sent again whole counts once.
+    """
 
     type: str
     title: str
     status: int
     detail: str
     errors: list[dict[str, Any]] = []
+    accepted: int | None = None

@@ -1,5 +1,6 @@
 """The HTTP API: a real server on a free port, a real Postgres, a real model; only what fails is made to fail."""
 
+import gzip
 import json
 import logging
 import threading
@@ -14,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from relevanced.consumers.decode import decode
 from relevanced.consumers.memory import MemorySource
+from relevanced.consumers.otlp import read_traces
 from relevanced.daemon import history
 from relevanced.daemon.clock import SystemClock
 from relevanced.daemon.database import Database
@@ -28,7 +30,8 @@ from relevanced.daemon.records import Document
 from relevanced.daemon.search import Search, SearchPolicy
 from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.web.app import create_app
-from relevanced.daemon.web.server import listen, serve
+from relevanced.daemon.web.doors import Doors
+from tests.serving import served_app
 
 DOCUMENTS = [
     Document("HP:0002094", "Dyspnea", "Difficult or labored breathing."),
@@ -43,6 +46,7 @@ CLICK = {
     "event_attributes": {"object": {"object_id": "d1"}, "position": {"ordinal": 1}},
 }
 AS_JSON = {"content-type": "application/json"}
+SHOP = "https://shop.example"
 BROKEN = {**CLICK, "timestamp": "yesterday"}
 
 
@@ -69,7 +73,8 @@ def app_over(database, models, sink):
         clock=SystemClock(),
         seed=0,
     )
-    return create_app(search=search, database=database, promotion=promotion, sink=sink, decode=decode)
+    doors = Doors(intake=sink, decode=decode, read_traces=read_traces, allowed_origins=[SHOP])
+    return create_app(search=search, database=database, promotion=promotion, doors=doors)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +111,8 @@ def sink():
 @pytest.fixture(scope="module")
 def api(served, sink):
     """A client of the running server."""
-    listener, stop = listen("127.0.0.1", 0), threading.Event()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=url, timeout=30) as client:
-        serving = pool.submit(serve, app_over(*served, sink), listener, stop)
+    with served_app(app_over(*served, sink)) as client:
         yield client
-        stop.set()
-        serving.result(timeout=10)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_events_are_accepted_once_they_are_safe(api, sink, content, content_type
     assert records[0] == CLICK
 
 
-def test_one_bad_event_keeps_all_of_them_out_and_is_named(api, sink):
+def test_a_bad_event_is_named_and_the_others_are_safe(api, sink):
     new_records(sink)
     response = api.post("/v1/events", json=[CLICK, BROKEN])
 
@@ -211,7 +211,81 @@ def test_one_bad_event_keeps_all_of_them_out_and_is_named(api, sink):
     (error,) = response.json()["errors"]
     assert error["record"] == 2
     assert "timestamp" in error["reason"]
-    assert new_records(sink) == []
+    assert response.json()["accepted"] == 1
+    assert new_records(sink) == [CLICK]
+
+
+def test_a_bulk_body_gets_an_answer_for_each_action(api, sink):
+    new_records(sink)
+    lines = [{"index": {"_id": "7"}}, CLICK, {"create": {"_index": "other"}}, BROKEN, {"delete": {"_id": "7"}}]
+    body = "".join(json.dumps(line) + "\n" for line in lines)
+    response = api.post("/v1/events/ubi_events/_bulk", content=body, headers={"content-type": "application/x-ndjson"})
+
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer["errors"] is True
+    taken, refused, deleted = answer["items"]
+    assert taken == {"index": {"_index": "ubi_events", "_id": "7", "status": 201, "result": "created"}}
+    assert (refused["create"]["_index"], refused["create"]["status"]) == ("other", 400)
+    assert "timestamp" in refused["create"]["error"]["reason"]
+    assert deleted["delete"]["status"] == 400
+    assert new_records(sink) == [CLICK]
+
+
+def test_a_packed_body_is_unpacked_and_a_bomb_is_not(api, sink):
+    new_records(sink)
+    packed = {**AS_JSON, "content-encoding": "gzip"}
+    assert api.post("/v1/events", content=gzip.compress(json.dumps(CLICK).encode()), headers=packed).status_code == 202
+    assert new_records(sink) == [CLICK]
+
+    bomb = gzip.compress(b" " * 100_000_000)
+    assert len(bomb) < 200_000
+    assert is_problem(api.post("/v1/events", content=bomb, headers=packed), 413)
+    assert is_problem(api.post("/v1/events", content=b"no gzip", headers=packed), 400)
+    assert is_problem(api.post("/v1/events", content=gzip.compress(b"{}")[:-1], headers=packed), 400)
+    assert is_problem(api.post("/v1/events", content=b"x", headers={**AS_JSON, "content-encoding": "br"}), 415)
+
+
+def test_only_pages_that_are_allowed_may_post_events_from_a_browser(api):
+    def ask(origin, path="/v1/events"):
+        question = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+        return api.options(path, headers={"origin": origin, **question})
+
+    allowed = ask(SHOP)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == SHOP
+    assert "access-control-allow-credentials" not in allowed.headers
+    assert "access-control-allow-origin" not in ask("https://evil.example").headers
+    assert "access-control-allow-origin" not in ask(SHOP, "/v1/search").headers
+    searched = api.get("/v1/search", params={"q": "pain"}, headers={"origin": SHOP})
+    assert "access-control-allow-origin" not in searched.headers
+
+
+def test_the_doors_stay_open_while_searches_hold_every_thread_of_the_server(new_database_url, tmp_path, served):
+    """A search waits 10 s for a Postgres that is away, and the server has 40 threads for searches."""
+    sink, database = MemorySource(), Database.open(new_database_url(), tmp_path)
+    asked, go_on = threading.Semaphore(0), threading.Event()
+
+    class Waiting(Promotion):
+        def serving(self):
+            asked.release()
+            go_on.wait(30)
+            return super().serving()
+
+    app = create_app(
+        search=None,
+        database=database,
+        promotion=Waiting(database),
+        doors=Doors(intake=sink, decode=decode, read_traces=read_traces),
+    )
+    with served_app(app) as client, ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(httpx.get, f"{client.base_url}/v1/versions", timeout=60) for _ in range(40)]
+        for _ in waiting:
+            assert asked.acquire(timeout=30)
+        assert client.post("/v1/events", json=CLICK).status_code == 202
+        go_on.set()
+        assert {answer.result().status_code for answer in waiting} == {200}
+    database.close()
 
 
 @pytest.mark.parametrize(
@@ -234,8 +308,8 @@ def test_one_bad_event_keeps_all_of_them_out_and_is_named(api, sink):
         ("POST", "/v1/search", {"content": b'{"query": "pain"}'}, 422),
         ("POST", "/v1/events", {"content": b"{", "headers": AS_JSON}, 400),
         ("POST", "/v1/events", {"content": json.dumps(CLICK), "headers": {"content-type": "text/plain"}}, 415),
-        ("POST", "/v1/events", {"content": b" " * 1_000_001, "headers": AS_JSON}, 413),
-        ("POST", "/v1/events", {"content": (b" " * 100_000 for _ in range(11))}, 413),
+        ("POST", "/v1/events", {"content": b" " * 20_000_001, "headers": AS_JSON}, 413),
+        ("POST", "/v1/events", {"content": (b" " * 1_000_000 for _ in range(21))}, 413),
         ("POST", "/v1/search", {"content": b" " * 1_000_001, "headers": AS_JSON}, 413),
     ],
 )
@@ -311,9 +385,10 @@ def test_the_log_does_not_tell_who_searched_for_what(api, client, capsys, restor
 def test_the_description_names_every_path_and_shows_what_to_send(api):
     description = api.get("/openapi.json").json()
 
-    assert description["paths"].keys() == {"/v1/search", "/v1/events", "/v1/versions", "/healthz", "/readyz"}
+    doors = {"/v1/events", "/v1/traces", "/v1/relevanced.js"}
+    assert description["paths"].keys() == doors | {"/v1/search", "/v1/versions", "/healthz", "/readyz"}
     events = description["paths"]["/v1/events"]["post"]["requestBody"]["content"]
-    assert events.keys() == {"application/json", "application/x-ndjson", "application/jsonl"}
+    assert events.keys() == {"application/json", "application/x-ndjson", "application/jsonl", "application/ndjson"}
     for record in events["application/json"]["example"]:
         decode(json.dumps(record).encode())
     (example,) = description["components"]["schemas"]["SearchBody"]["examples"]
