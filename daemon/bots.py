@@ -6,7 +6,7 @@ In:  the log as of a snapshot. Out: the marked actors, which the evidence leaves
 They stay in the log. Whoever a bound wrongs is back with the next cycle once the bound is moved.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import pyarrow as pa
@@ -42,4 +42,14 @@ def marked_bots(log: LogStore, snapshot_id: int, policy: BotPolicy) -> pa.Table:
     Returns: actor (client_id, else session_id), searches, clicks, and bound, the name of the bound that was broken:
         searches_per_day, clicks_per_day, hasty_clicks or even_pauses; one row for each, in the order of their names.
     """
-    return log.read("bots", snapshot_id, **asdict(policy))
+    return log.read(
+        "bots",
+        snapshot_id,
+        searches_per_day=policy.searches_per_day,
+        clicks_per_day=policy.clicks_per_day,
+        min_actions=policy.min_actions,
+        reaction_seconds=policy.reaction_seconds,
+        hasty_share=policy.hasty_share,
+        pause_seconds=policy.pause_seconds,
+        pause_spread=policy.pause_spread,
+    )
