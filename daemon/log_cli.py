@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import pyarrow as pa
-import stamina
+import tenacity
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -273,10 +273,13 @@ def _in_parts(log: LogStore, ids: Sequence[str], work: Callable[[dict[str, bytes
 
 def _patiently(work: Callable[[], int]) -> int:
     """Consumers write to the log too; whoever came second repeats it."""
-    for attempt in stamina.retry_context(on=Retry, attempts=10, wait_initial=0.05, timeout=60):
-        with attempt:
-            return work()
-    raise AssertionError  # retry_context returns or raises
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(Retry),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
+        stop=tenacity.stop_after_delay(60),
+        reraise=True,
+    )
+    return again(work)
 
 
 def _withheld(payload: str) -> str:
