@@ -18,6 +18,7 @@ from relevanced.daemon.console import progress_bars, say, say_json
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
 from relevanced.daemon.log_cli import dead_letters_app, validate_command
+from relevanced.daemon.privacy_cli import compact, forget
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
 from relevanced.daemon.telemetry import configure_logging
@@ -49,6 +50,8 @@ app.add_typer(cycle_app, name="cycle")
 app.add_typer(events_app, name="events")
 app.command("rehearse")(rehearse)
 app.command("demo")(demo)
+app.command("forget")(forget)
+app.command("compact")(compact)
 app.command("validate")(validate_command)
 app.add_typer(dead_letters_app, name="dead-letters")
 

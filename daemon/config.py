@@ -52,6 +52,7 @@ class SchedulePolicy:
     """When a cycle begins by itself."""
 
     cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"  # minute hour day month weekday, UTC; a quiet hour
+    upkeep_cron: Annotated[str, AfterValidator(_cron)] = "30 1 * * *"  # of the log, likewise; before the cycle reads it
     new_queries: Annotated[int, Ge(1)] = 1000  # newly clicked queries since the last cycle that begin one early
     min_triplets: Annotated[int, Ge(1)] = 100  # fewer teach nothing that the gate could see
     gate_documents: Annotated[int, Ge(1000)] = 50_000  # encoded to compare the arms; more cost more than they tell

@@ -157,6 +157,16 @@ class LogStore:
             yield Rows(cursor)
             cursor.execute("COMMIT")
 
+    @contextmanager
+    def maintenance(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """
+        A cursor for what upkeep and forgetting do to the tables of `lake` as a whole; consumers may write meanwhile.
+
+        Raises: Retry and StopDaemon, as the other methods do.
+        """
+        with self._cursor() as cursor:
+            yield cursor
+
     def offsets(self, source: str) -> dict[str, int]:
         """Where each partition of the source goes on, as of now."""
         with self._cursor() as cursor:

@@ -28,6 +28,7 @@ class PrivacyPolicy:
     rare_queries: Literal["mask", "exclude"] = "mask"
     patterns: bool = True  # replace e-mail addresses, card numbers and the like in queries, before they are stored
     key_days: Annotated[int, Ge(1)] = 90  # of one key of the hash; a person whose key has changed counts as another
+    retention_days: Annotated[int, Ge(1)] = 760  # of every row; 25 months are what France's CNIL allows for measuring
 
     @property
     def min_actors(self) -> int:

@@ -1,7 +1,8 @@
 """
 When a cycle begins by itself, and what goes on between cycles.
 
-In:  the clock, the cycles so far, the log. Out: cycles begun and run; kept versions that follow the outbox.
+In:  the clock, the cycles so far, the log. Out: cycles begun and run; kept versions that follow the outbox; a log in
+few files.
 What is due is worked out from the rows of past cycles, so a restart forgets nothing, a run that was missed is made up
 once, and however many reasons there are, one cycle answers them all.
 """
@@ -23,6 +24,7 @@ from relevanced.daemon.following import follow
 from relevanced.daemon.records import Cycle
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.threads import Threads
+from relevanced.daemon.upkeep import keep_up
 
 CHECK_SECONDS: Final = 20  # between two looks at whether a cycle is due
 FOLLOW_SECONDS: Final = 2  # between two looks at the outbox: how old an answer may be
@@ -64,6 +66,7 @@ class Scheduler:
         jobs = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
         jobs.add_job(self.check, "interval", seconds=CHECK_SECONDS, next_run_time=datetime.now().astimezone())
         jobs.add_job(self.follow, "interval", seconds=FOLLOW_SECONDS)
+        jobs.add_job(self.keep_up, CronTrigger.from_crontab(self._policy.upkeep_cron, timezone="UTC"))
         jobs.start()
         self._threads.stop.wait()
         jobs.shutdown(wait=True)
@@ -91,6 +94,17 @@ class Scheduler:
             follow(self._stages)
         except (FailStep, Retry) as error:
             log.warning("index waits", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._threads.fail("scheduler", error)
+
+    def keep_up(self) -> None:
+        """Write the log into few files, without what is too old."""
+        try:
+            stages = self._stages
+            outcome = keep_up(stages.database, stages.log_store, stages.privacy, self._clock.now(), lambda *_: None)
+            log.info(outcome.sentence)
+        except (BadInput, Retry) as error:
+            log.warning("upkeep of the log waits", reason=str(error))
         except Exception as error:  # noqa: BLE001 - as above
             self._threads.fail("scheduler", error)
 

@@ -120,3 +120,12 @@ CREATE TABLE privacy_key (
     key bytea NOT NULL CHECK (length(key) = 32),
     created_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- What was removed at the wish of a person, for the operator's account of it; of whom is not kept.
+CREATE TABLE forgetting (
+    forgetting_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    begun_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz,          -- null while it runs, or when it was killed: the next one ends it too
+    removed_rows bigint NOT NULL,
+    version_ids bigint[] NOT NULL  -- trained from a log with rows of theirs
+);

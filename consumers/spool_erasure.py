@@ -1,0 +1,60 @@
+"""
+Erasing records from the spool: a line becomes blanks, in its place.
+
+In:  the directory, and what tells whether a line has to go. Out: files of the same length; every offset still holds.
+Only files of SpoolWriter are touched, one that is being written to among them; others are named, for whoever put them.
+"""
+
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from relevanced.consumers.spool import _CLOSED, _OPEN, HEAD_BYTES, _identify, _State
+
+Moved = Callable[[str, str], None]
+
+
+def erase(directory: Path, has_to_go: Callable[[bytes], bool], moved: Moved) -> tuple[int, list[Path]]:
+    """
+    Blank the lines that have to go.
+
+    Args:
+        moved: hears the old and the new partition of a file whose first line, part of its identity, is about to go; it
+            returns once the new one goes on where the old one was.
+    Returns: how many lines, and the files of others that hold such lines.
+    """
+    erased, others = 0, []
+    for path in sorted(directory.glob("*.jsonl")):
+        try:
+            if path.name.endswith((_OPEN, _CLOSED)):
+                erased += _erase_in(path, has_to_go, moved)
+            elif any(has_to_go(line) for line in path.open("rb")):
+                others.append(path)
+        except FileNotFoundError:  # stored and deleted, or renamed and no longer written to, since it was listed
+            continue
+    return erased, others
+
+
+def _erase_in(path: Path, has_to_go: Callable[[bytes], bool], moved: Moved) -> int:
+    places: list[tuple[int, int]] = []
+    with path.open("r+b") as file:
+        start = 0
+        for line in file:
+            if line.endswith(b"\n") and line.strip() and has_to_go(line):
+                places.append((start, len(line) - 1))
+            start += len(line)
+        if places and places[0][0] == 0:
+            _tell(path, places[0][1], moved)
+        for start, length in places:
+            os.pwrite(file.fileno(), b" " * length, start)
+        os.fsync(file.fileno())
+    return len(places)
+
+
+def _tell(path: Path, first_length: int, moved: Moved) -> None:
+    status = path.stat()
+    before = _identify(path, _State(status.st_ino, status.st_size, status.st_ctime_ns))
+    blank = (b" " * first_length + b"\n")[:HEAD_BYTES]
+    if before is not None:
+        moved(before, f"{status.st_ino}-{sha256(blank).hexdigest()[:16]}")
