@@ -225,7 +225,7 @@ def _purge_postgres(url: str, own_server: Path | None, traces: Traces) -> None:
     try:
         with psycopg.connect(url, autocommit=True) as postgres:
             for (table,) in postgres.execute(sql.postgres["log_catalog_tables"]).fetchall():
-                statement = psycopg.sql.SQL(sql.postgres["vacuum_table"])  # type: ignore[arg-type]
+                statement = psycopg.sql.SQL(sql.postgres["vacuum_table"])
                 postgres.execute(statement.format(table=psycopg.sql.Identifier(table)))
             postgres.execute(sql.postgres["vacuum_statistics"])
             if own_server is not None:
