@@ -35,8 +35,10 @@ def read_start(text: str, now: datetime) -> Start:
 
     Raises: BadInput, which says what may stand there.
     """
-    if text in ("beginning", "latest"):
-        return text
+    if text == "beginning":
+        return "beginning"
+    if text == "latest":
+        return "latest"
     if text.isascii() and text.isdigit():
         return int(text)
     try:

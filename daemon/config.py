@@ -72,11 +72,6 @@ class KafkaPolicy:
     # Settings of kafka-python by its names: security_protocol, sasl_plain_password and so on. Every text is a secret.
     client: Mapping[str, bool | int | float | SecretStr] = field(default_factory=dict)
 
-    @property
-    def all_topics(self) -> list[str]:
-        """The topics that are read, each once."""
-        return list(dict.fromkeys([self.query_topic, self.event_topic, *self.topics]))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServingPolicy:

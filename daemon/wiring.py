@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relevanced.consumers.spool import SpoolSource, SpoolWriter
 from relevanced.daemon.clock import SystemClock
-from relevanced.daemon.config import Settings
+from relevanced.daemon.config import KafkaPolicy, Settings
 from relevanced.daemon.cycle import run_cycle
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
@@ -87,7 +87,7 @@ class Parts:
             found.append(
                 KafkaSource(
                     kafka.bootstrap_servers,
-                    kafka.all_topics,
+                    _topics(kafka),
                     kafka.group,
                     stored=self.log_store.offsets,
                     client=kafka.client,
@@ -107,7 +107,7 @@ class Parts:
         where = read_start(start, self.clock.now())
         if not kafka.bootstrap_servers:
             raise BadInput("--from is for Kafka topics, and no broker is set up; set [kafka] bootstrap_servers.")
-        name, offsets = replay_offsets(kafka.bootstrap_servers, kafka.all_topics, kafka.group, where, kafka.client)
+        name, offsets = replay_offsets(kafka.bootstrap_servers, _topics(kafka), kafka.group, where, kafka.client)
         with self.log_store.transaction() as rows:
             rows.advance(name, offsets)
         sentence = f"{name} goes on from {start} in {len(offsets)} partitions."
@@ -153,6 +153,11 @@ class Parts:
             part = self.__dict__.get(name)
             if part is not None:
                 part.close()
+
+
+def _topics(kafka: KafkaPolicy) -> list[str]:
+    """The topics that are read, each once."""
+    return list(dict.fromkeys([kafka.query_topic, kafka.event_topic, *kafka.topics]))
 
 
 def run_open_cycle(

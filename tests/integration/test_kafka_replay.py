@@ -95,6 +95,23 @@ def test_a_replay_stores_again_and_counts_once(
     parts.close()
 
 
+def test_a_click_before_its_query_or_a_week_after_it_counts_and_a_producers_retry_does_not(
+    address: str, new_database_url: Callable[[], str], tmp_path: Path
+) -> None:
+    name = uuid4().hex
+    kafka = KafkaPolicy(bootstrap_servers=address, query_topic=f"{name}.q", event_topic=f"{name}.e", group=name)
+    parts = Parts(tmp_path, Settings(database_url=new_database_url(), kafka=kafka))
+    spool, source = parts.sources()
+    spool.close()
+    early, late = click("q1", "d1"), click("q1", "d2") | {"timestamp": "2026-01-08T00:00:00Z"}
+    for records in ([early, early], [search("q1", "d1", "d2", "d3")] * 3, [late, late]):
+        parts.sink.write(records)  # each is stored, and in the log, before the next is there
+        consume_until_empty(source, parts.log_store)
+    source.close()
+    assert evidence(parts.log_store) == [("d1", 1, 1, 1), ("d2", 2, 1, 1), ("d3", 3, 1, 0)]
+    parts.close()
+
+
 def test_topics_that_are_not_there_are_bad_input(address: str) -> None:
     with pytest.raises(BadInput, match="has none of the topics"):
         replay_offsets(address, [], "group", "latest", {})

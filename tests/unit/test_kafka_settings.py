@@ -1,6 +1,7 @@
 """What an operator may say about Kafka: settings of the client, and the place where a replay begins."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 
 from relevanced.consumers.kafka_client import client_settings
 from relevanced.consumers.kafka_replay import read_start
+from relevanced.daemon.config import load_settings
 from relevanced.daemon.errors import BadInput
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -39,6 +41,21 @@ def test_numbers_and_switches_may_come_as_texts_of_the_environment() -> None:
 def test_a_setting_that_cannot_be_used_is_named(setting: dict[str, str], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         client_settings(KafkaConsumer, setting)
+
+
+def test_topics_and_settings_come_from_file_and_environment_and_no_text_of_them_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "relevanced.toml").write_text('[kafka.client]\nsasl_plain_username = "shop"\n')
+    monkeypatch.setenv("RELEVANCED_KAFKA__CLIENT__SASL_PLAIN_PASSWORD", "hush")
+    monkeypatch.setenv("RELEVANCED_KAFKA__TOPICS", "shop.ubi, ubi.events")
+    kafka = load_settings(tmp_path / "relevanced.toml").kafka
+    assert kafka.topics == ("shop.ubi", "ubi.events")
+    assert client_settings(KafkaConsumer, kafka.client) == {
+        "sasl_plain_username": "shop",
+        "sasl_plain_password": "hush",
+    }
+    assert "hush" not in repr(kafka)
 
 
 @pytest.mark.parametrize(
