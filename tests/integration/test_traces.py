@@ -102,11 +102,9 @@ def test_a_langchain_retriever_traced_by_openinference_becomes_rows(traced, new_
     assert provider.force_flush()
 
     queries, impressions, feedback = rows(sink, new_database_url, tmp_path)
-    assert queries in (
-        [("ringing in the ears", ["HP:0000360", "HP:0000365"], "help-desk")],
-        [("ringing in the ears", None, "help-desk")],
-    )
-    assert queries[0][1] or impressions == [("HP:0000360", 1), ("HP:0000365", 2)]
+    # This instrumentor leaves document.id out; the ids stand in output.value, one of them in the metadata.
+    assert queries == [("ringing in the ears", ["HP:0000360", "HP:0000365"], "help-desk")]
+    assert impressions == []
     assert feedback == []
 
 
