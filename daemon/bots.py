@@ -26,9 +26,7 @@ class BotPolicy:
     min_actions: Annotated[int, Ge(10)] = 50  # before a rhythm is judged; fewer gaps may be alike by chance
     # From seeing to pressing a key: the fastest of Card, Moran and Newell's Model Human Processor (1983) take 0.105 s.
     reaction_seconds: Annotated[float, Gt(0)] = 0.1
-    hasty_share: Annotated[float, Interval(ge=0, le=1)] = (
-        0.5  # of the clicks; a double click has one of two
-    )
+    hasty_share: Annotated[float, Interval(ge=0, le=1)] = 0.5  # of the clicks; a double click has one of two
     pause_seconds: Annotated[float, Gt(0)] = 1.0  # a shorter gap between actions is typing, whose rhythm software sets
     # Ninth less first decile of an actor's pauses, over their median. People's pauses are heavy-tailed (Barabási,
     # Nature 435, 2005), so it is beyond 1 for them; a script that sleeps 5 s and waits for an answer is near 0.1.

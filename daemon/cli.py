@@ -5,24 +5,23 @@ In:  arguments, the state directory. Out: a sentence (or JSON with --json), and 
 """
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from relevanced.daemon.config import home_directory, load_settings
+from relevanced.daemon.config import home_directory
 from relevanced.daemon.console import progress_bars, say, say_json
+from relevanced.daemon.dead_letters_cli import dead_letters_app
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
-from relevanced.daemon.log_cli import dead_letters_app, validate_command
+from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.privacy_cli import compact, forget
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
 from relevanced.daemon.telemetry import configure_logging
-from relevanced.daemon.wiring import Parts
+from relevanced.daemon.validate_cli import validate_command
 
 EXAMPLES = """
 Examples:
@@ -55,7 +54,6 @@ app.command("compact")(compact)
 app.command("validate")(validate_command)
 app.add_typer(dead_letters_app, name="dead-letters")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Number = Annotated[int, typer.Argument(help="Number of the version, as `relevanced versions` lists it.", min=1)]
 
 
@@ -80,17 +78,6 @@ def common(
         raise BadInput(f"{config} does not exist; leave --config out to use {directory / 'relevanced.toml'}.")
     configure_logging(debug=debug)
     context.obj = (directory, config)
-
-
-@contextmanager
-def opened(context: typer.Context) -> Iterator[Parts]:
-    """The parts of this command's state directory, closed at the end whatever happens."""
-    home, config = context.obj
-    parts = Parts(home, load_settings(config or home / "relevanced.toml"))
-    try:
-        yield parts
-    finally:
-        parts.close()
 
 
 @app.command()
@@ -212,13 +199,9 @@ def up(
     """Run consumers, scheduler and search API together until Ctrl-C."""
     from relevanced.daemon.up import Daemon
 
-    home, config = context.obj
-    overrides: dict[str, dict[str, Any]] = {"serving": {"port": port}} if port is not None else {}
-    parts = Parts(home, load_settings(config or home / "relevanced.toml", overrides))
-    try:
+    overrides = {"serving": {"port": port}} if port is not None else {}
+    with opened(context, overrides) as parts:
         Daemon(parts).run()
-    finally:
-        parts.close()
 
 
 @app.command()

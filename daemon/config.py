@@ -17,8 +17,8 @@ from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from relevanced.daemon.bots import BotPolicy
 from relevanced.consumers.dead_letters import IngestPolicy
+from relevanced.daemon.bots import BotPolicy
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.exploration import ExplorationPolicy
 from relevanced.daemon.gate import GatePolicy

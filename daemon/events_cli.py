@@ -5,7 +5,6 @@ In:  arguments and files. Out: records in the sink; a sentence, or JSON.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -14,12 +13,11 @@ import msgspec
 import typer
 
 from relevanced.consumers.exports import ExportReader, Format, format_of
-from relevanced.daemon.config import load_settings
 from relevanced.daemon.console import progress_bars, say, say_json
 from relevanced.daemon.errors import BadInput, DeadLetter
 from relevanced.daemon.files import read_lines
+from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.ports import Progress, RecordSink
-from relevanced.daemon.wiring import Parts
 
 BATCH: Final = 1000  # records that share one fsync
 SHOWN: Final = 5  # reasons in the sentence; --json has them all
@@ -47,7 +45,7 @@ def load(
         typer.Argument(help="JSON lines, an array, or pages of an API; .gz too. Those that belong together."),
     ],
     format_: Annotated[AskedFormat, typer.Option("--format", help="What they hold; auto looks at each.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """
     Load queries, clicks and feedback from files: UBI records, or what Langfuse and Phoenix export.
@@ -62,10 +60,8 @@ def load(
 
       relevanced events load spans.json span_annotations.json          Phoenix, by its REST API
     """
-    home, config = context.obj
     formats = {file: _format(file, format_) for file in files}
-    parts = Parts(home, load_settings(config or home / "relevanced.toml"))
-    with closing(parts), progress_bars() as progress:
+    with opened(context) as parts, progress_bars() as progress:
         account = load_events(formats, parts.sink, progress)
     sentence = (
         f"Handed in {account.queries:,} queries and {account.events:,} events, passed over {account.passed_over:,}"
@@ -91,9 +87,8 @@ def serve(
     """
     from relevanced.daemon.up import collect
 
-    home, config = context.obj
-    overrides: dict[str, dict[str, Any]] = {"serving": {"port": port}} if port is not None else {}
-    with closing(Parts(home, load_settings(config or home / "relevanced.toml", overrides))) as parts:
+    overrides = {"serving": {"port": port}} if port is not None else {}
+    with opened(context, overrides) as parts:
         collect(parts)
 
 

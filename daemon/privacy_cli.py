@@ -4,8 +4,7 @@ The commands forget and compact.
 In:  arguments, the state directory. Out: the account of what was removed, or of how small the log has become.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,15 +12,13 @@ import typer
 
 from relevanced.consumers.spool import SpoolSource
 from relevanced.consumers.spool_erasure import erase
-from relevanced.daemon.config import load_settings
 from relevanced.daemon.console import progress_bars, say, say_json
 from relevanced.daemon.errors import BadInput, Retry
+from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.wiring import Parts
 
 _BUSY: Final = 20  # attempts to store what waits in the spool while a daemon does the same
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 def forget(
@@ -48,7 +45,7 @@ def forget(
     person = Person(kind="client" if client else "session", raw_id=str(client or session))
     if not yes and typer.prompt("What is removed does not come back. Type the id once more") != person.raw_id:
         raise BadInput("That is another id; nothing was removed.")
-    with _opened(context) as parts, progress_bars() as progress:
+    with opened(context) as parts, progress_bars() as progress:
         _store_what_waits(parts)
         others: list[str] = []
 
@@ -95,7 +92,7 @@ def compact(context: typer.Context, as_json: Json = False) -> None:
     """
     from relevanced.daemon.upkeep import keep_up
 
-    with _opened(context) as parts, progress_bars() as progress:
+    with opened(context) as parts, progress_bars() as progress:
         outcome = keep_up(parts.database, parts.log_store, parts.settings.privacy, parts.clock.now(), progress)
         _answer(outcome, as_json)
 
@@ -130,13 +127,3 @@ def _erase_from_spool(parts: Parts, has_to_go: Callable[[bytes], bool]) -> tuple
             rows.advance(SpoolSource.name, {new: stored[old]} if old in stored else {})
 
     return erase(parts.home / "spool", has_to_go, moved)
-
-
-@contextmanager
-def _opened(context: typer.Context) -> Iterator[Parts]:
-    home, config = context.obj
-    parts = Parts(home, load_settings(config or home / "relevanced.toml"))
-    try:
-        yield parts
-    finally:
-        parts.close()

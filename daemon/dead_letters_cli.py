@@ -1,33 +1,23 @@
 """
-The commands about the log: `relevanced validate`, and `relevanced dead-letters list|show|replay|drop`.
+The commands `relevanced dead-letters list|show|replay|drop`.
 
-In:  arguments, the state directory. Out: tables and sentences, or JSON; an exit status.
+In:  arguments, the state directory. Out: tables and sentences, or JSON.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import pyarrow as pa
 import tenacity
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from relevanced.consumers.files import FilesSource
-from relevanced.consumers.replaying import read_some, replay
-from relevanced.daemon.clock import SystemClock
-from relevanced.daemon.config import load_settings
-from relevanced.daemon.console import progress_bars, say, say_json
+from relevanced.consumers.replaying import replay
+from relevanced.daemon.console import progress_bars, say, say_json, say_table
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.log_store import LogStore
-from relevanced.daemon.passing_log import passing_log
+from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.ports import Progress
-from relevanced.daemon.validation import NOTHING_KNOWN, REASONS, Report, known_to, validate
-from relevanced.daemon.wiring import Parts
 
 AT_ONCE: Final = 1_000  # dead letters in one transaction
 # What a person may have typed, or is called by. A record that breaks off within a text is masked to its end.
@@ -38,46 +28,10 @@ _PRIVATE: Final = re.compile(
 
 dead_letters_app = typer.Typer(help="Records that could not be used, and why.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Reason = Annotated[str, typer.Option(help="Only those whose reason holds this text.")]
 Source = Annotated[str, typer.Option(help="Only those of sources whose name holds this text.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Their ids, or how these begin.")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
-
-
-def validate_command(
-    context: typer.Context,
-    place: Annotated[
-        Path | None, typer.Argument(metavar="[FILE|DIRECTORY]", help="UBI records, packed or not; else the log store.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """
-    Check whether the log, or a file of UBI records, is fit to learn from; status 1 when a check fails.
-
-    A file is read into a log that passes when the command ends; nothing is stored.
-
-    Examples:
-
-      relevanced validate                    the log store
-
-      relevanced validate events.ndjson.gz   a file, OpenSearch's bulk format too
-    """
-    with _opened(context) as parts, progress_bars() as progress:
-        if place is None:
-            report = _report(parts, parts.log_store, progress)
-        else:
-            source = FilesSource(place)
-            with passing_log(parts.settings.privacy) as log:
-                while read_some(source, log):
-                    progress("Reading", source.files_read, len(source.files))
-                report = _report(parts, log, progress)
-    if as_json:
-        say_json({**asdict(report), "failed": report.failed})
-    else:
-        _print(report)
-    if report.failed:
-        raise typer.Exit(1)
 
 
 @dead_letters_app.command("list")
@@ -90,7 +44,7 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """Count the dead letters by reason, and list a page of them, the oldest first."""
-    with _opened(context) as parts:
+    with opened(context) as parts:
         snapshot_id = parts.log_store.snapshot()
         read = parts.log_store.read
         groups = read("dead_letter_groups", snapshot_id, reason=reason, source=source).to_pylist()
@@ -103,12 +57,14 @@ def list_letters(
     if not total:
         say("There are no dead letters.")
         return
-    _table(("records", "source", "reason"), [(group["records"], group["source"], group["reason"]) for group in groups])
+    say_table(
+        ("records", "source", "reason"), [(group["records"], group["source"], group["reason"]) for group in groups]
+    )
     rows = [
         (letter["dead_letter_id"][:12], letter["source"], f"{letter['partition']}:{letter['offset']}", letter["bytes"])
         for letter in letters
     ]
-    _table(("id", "source", "place", "bytes"), rows)
+    say_table(("id", "source", "place", "bytes"), rows)
     say(f"Page {page} of {-(-total // size)}; `relevanced dead-letters show ID` prints one.")
 
 
@@ -120,7 +76,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print a dead letter: why, from where, and the record, with ids and texts of people withheld."""
-    with _opened(context) as parts:
+    with opened(context) as parts:
         (letter,) = _named(parts.log_store, [dead_letter_id])
     payload = letter["payload"].decode("utf-8", errors="replace")
     letter["payload"] = payload if raw else _withheld(payload)
@@ -151,7 +107,7 @@ def replay_command(
 
       relevanced dead-letters replay --all
     """
-    with _opened(context) as parts, progress_bars() as progress:
+    with opened(context) as parts, progress_bars() as progress:
         log = parts.log_store
         chosen = _chosen(log, ids or [], every=every, reason=reason, source=source)
         done = _in_parts(log, chosen, lambda letters: _patiently(lambda: replay(letters, log)), progress)
@@ -169,7 +125,7 @@ def drop(
     as_json: Json = False,
 ) -> None:
     """Remove dead letters for good, after asking."""
-    with _opened(context) as parts, progress_bars() as progress:
+    with opened(context) as parts, progress_bars() as progress:
         log = parts.log_store
         chosen = _chosen(log, ids or [], every=every, reason=reason, source=source)
         if not yes and not typer.confirm(f"Remove {len(chosen):,} dead letters for good?", err=True):
@@ -182,58 +138,6 @@ def drop(
 
         done = _in_parts(log, chosen, lambda letters: _patiently(lambda: remove(letters)), progress)
     _answer(as_json, f"Removed {done:,} dead letters.", done)
-
-
-@contextmanager
-def _opened(context: typer.Context) -> Iterator[Parts]:
-    home, config = context.obj
-    parts = Parts(home, load_settings(config or home / "relevanced.toml"))
-    try:
-        yield parts
-    finally:
-        parts.close()
-
-
-def _report(parts: Parts, log: LogStore, progress: Progress) -> Report:
-    """A file is compared with this database only where there is one."""
-    settings = parts.settings
-    here = (
-        settings.database_url is not None
-        or (parts.home / "postgres").exists()
-        or log is parts.__dict__.get("log_store")
-    )
-    known = known_to(parts.database) if here else NOTHING_KNOWN
-    now = SystemClock().now()
-    return validate(log, known, settings.validation, settings.bots, k=settings.privacy.k, now=now, progress=progress)
-
-
-def _print(report: Report) -> None:
-    rows = [
-        (
-            check.grade,
-            check.name,
-            f"{check.found:,} of {check.total:,}",
-            "\n".join([check.sentence, *check.examples[:3]]),
-        )
-        if check.grade != "PASS" or not check.total
-        else (check.grade, check.name, f"{check.found:,} of {check.total:,}", "")
-        for check in report.checks
-    ]
-    _table(("", "check", "found", "what that means, and examples"), rows)
-    actions = [
-        (line["application"], line["action"], line["records"], line["joined"], line["alone"]) for line in report.account
-    ]
-    if actions:
-        _table(("application", "action", "records", "joined", "alone"), actions)
-    orphans = [
-        (line["application"], line["events"], line["impressions_and_clicks"], line["searches"], REASONS[line["reason"]])
-        for line in report.orphans
-    ]
-    if orphans:
-        _table(("application", "events", "shown, clicked", "query_ids", "join no query, since"), orphans)
-    failed = [check.name for check in report.checks if check.grade == "FAIL"]
-    warned = sum(check.grade == "WARN" for check in report.checks)
-    say(f"{len(failed)} checks failed{': ' if failed else ''}{', '.join(failed)}; {warned} warn.")
 
 
 def _chosen(log: LogStore, ids: Sequence[str], *, every: bool, reason: str, source: str) -> list[str]:
@@ -253,7 +157,7 @@ def _chosen(log: LogStore, ids: Sequence[str], *, every: bool, reason: str, sour
 
 def _named(log: LogStore, prefixes: Sequence[str]) -> list[dict[str, Any]]:
     named = {"named": pa.table({"prefix": pa.array(prefixes, pa.string())})}
-    letters = log.read("dead_letters_named", log.snapshot(), named).to_pylist()
+    letters: list[dict[str, Any]] = log.read("dead_letters_named", log.snapshot(), named).to_pylist()
     for prefix in prefixes:
         times = sum(letter["dead_letter_id"].startswith(prefix) for letter in letters)
         if times != 1:
@@ -286,13 +190,6 @@ def _withheld(payload: str) -> str:
     if not payload.lstrip().startswith("{"):
         return f"({len(payload):,} characters that are no JSON object; --raw prints them)"
     return _PRIVATE.sub(r'\1"(withheld)"', payload)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    table = Table(*heads, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    Console(highlight=False, markup=False, width=None).print(table)
 
 
 def _answer(as_json: bool, sentence: str, done: int) -> None:
