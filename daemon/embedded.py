@@ -5,10 +5,13 @@ In:  the state directory. Out: the connection string of a running server; databa
 The server belongs to all processes that use the directory, and stops when the last of them ends.
 """
 
+import fcntl
 import json
 import logging
 import subprocess
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -34,9 +37,10 @@ def start_embedded(home: Path) -> str:
     for last_attempt in (False, True):
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
-            with PostgresServer._lock:
-                _forget_the_dead(directory)
-            server = get_server(directory).get_postmaster_info()
+            with _one_at_a_time(directory):
+                with PostgresServer._lock:
+                    _forget_the_dead(directory)
+                server = get_server(directory).get_postmaster_info()
             return make_conninfo(
                 host=str(server.socket_dir or server.hostname), port=server.port, user="postgres", dbname="postgres"
             )
@@ -48,6 +52,14 @@ def start_embedded(home: Path) -> str:
                 reason = _last_words(directory / "log") or str(error)
                 raise BadInput(f"The embedded Postgres in {directory} does not start: {reason}") from error
     raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """What another process is about to write looks like what a dead one has left; a lock ends with its process."""
+    with directory.with_name("postgres.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _forget_the_dead(directory: Path) -> None:

@@ -18,7 +18,9 @@ OPEN_AND_WAIT = """
 import sys
 from pathlib import Path
 from relevanced.daemon.database import Database
-with Database.open(None, Path(sys.argv[1])).connection() as connection:
+database = Database.open(None, Path(sys.argv[1]))
+with database.connection() as connection:
+    connection.execute("SELECT pg_advisory_xact_lock(1)")  # Postgres does not stand the next line said twice at once
     connection.execute("CREATE TABLE IF NOT EXISTS kept ()")
 print("open", flush=True)
 sys.stdin.read()
