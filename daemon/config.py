@@ -51,7 +51,9 @@ def _by_comma(given: object) -> object:
 class SchedulePolicy:
     """When a cycle begins by itself."""
 
-    cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"  # minute hour day month weekday, UTC; a quiet hour
+    cron: Annotated[str, AfterValidator(_cron)] = (
+        "0 3 * * *"  # minute hour day month weekday (mon is clearer than 0, which is Monday here), UTC
+    )
     upkeep_cron: Annotated[str, AfterValidator(_cron)] = "30 1 * * *"  # of the log, likewise; before the cycle reads it
     new_queries: Annotated[int, Ge(1)] = 1000  # newly clicked queries since the last cycle that begin one early
     min_triplets: Annotated[int, Ge(1)] = 100  # fewer teach nothing that the gate could see
@@ -136,10 +138,11 @@ def load_settings(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] 
     """
     given = _read(file) if file is not None and file.exists() else {}
     where = file.name if file is not None else "settings"
-    for place, key, known in _unknown(given):
-        meant = difflib.get_close_matches(key, known, n=1)
-        remedy = f"did you mean {meant[0]}?" if meant else f"the settings are {', '.join(sorted(known))}."
-        raise BadInput(f"{where}{place}: {key} is not a setting; {remedy}")
+    for source, found in [(where, given), *_in_environment()]:
+        for place, key, known in _unknown(found):
+            meant = difflib.get_close_matches(key, known, n=1)
+            remedy = f"did you mean {meant[0]}?" if meant else f"the settings are {', '.join(sorted(known))}."
+            raise BadInput(f"{source}{place}: {key} is not a setting; {remedy}")
     try:
         settings = Settings(**given)
     except ValidationError as error:
@@ -153,6 +156,21 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file.name} is not valid TOML: {error}.") from None
+
+
+def _in_environment() -> Iterator[tuple[str, dict[str, Any]]]:
+    """
+    Yield each variable that names a setting of a section, in the form of the file.
+
+    Others of our prefix are passed over: Kubernetes sets RELEVANCED_PORT and the like for a service of this name.
+    """
+    for name, value in os.environ.items():
+        if name.upper().startswith(_ENVIRONMENT) and "__" in name:
+            section, *rest = name[len(_ENVIRONMENT) :].lower().split("__")
+            inner: Any = value
+            for part in reversed(rest):
+                inner = {part: inner}
+            yield f"{name} in the environment", {section: inner}
 
 
 def _unknown(given: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:

@@ -64,6 +64,14 @@ def test_a_wrong_variable_is_named_as_such(toml: Path, monkeypatch: pytest.Monke
         load_settings(toml)
 
 
+def test_a_variable_that_is_no_setting_is_named(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELEVANCED_PORT", "tcp://10.0.0.7:8765")  # as Kubernetes does for a service
+    load_settings(toml)
+    monkeypatch.setenv("RELEVANCED_GATE__CONFIDNCE", "0.9")
+    with pytest.raises(BadInput, match=r"CONFIDNCE in the environment.*: confidnce .*; did you mean confidence\?"):
+        load_settings(toml)
+
+
 def test_the_password_of_the_database_is_not_shown(toml: Path) -> None:
     toml.write_text('database_url = "postgresql://me:secret@db/search"\n')
     assert "secret" not in repr(load_settings(toml))
