@@ -8,6 +8,7 @@ the server is away the thread backs off and keeps what it has. It needs nothing 
 """
 
 import atexit
+import http.client
 import json
 import logging
 import os
@@ -164,7 +165,7 @@ class Client:
             self._door, b"\n".join(lines), {"Content-Type": "application/x-ndjson"}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310
+            with _OPENER.open(request, timeout=ANSWER_SECONDS):
                 return None
         except urllib.error.HTTPError as error:
             with error:
@@ -172,17 +173,27 @@ class Client:
                     return _seconds(error.headers.get("Retry-After"))
                 self._note_refused(lines, error)
                 return None
-        except OSError:  # URLError and timeouts among them
+        except (OSError, http.client.HTTPException):  # URLError and timeouts among them, and what is no HTTP
             return 0.0
 
     def _note_refused(self, lines: Sequence[bytes], error: urllib.error.HTTPError) -> None:
         try:
             problem = json.loads(error.read())
             refused, reason = len(lines) - int(problem.get("accepted") or 0), str(problem.get("detail", ""))
-        except (ValueError, OSError, AttributeError):
+        except (ValueError, OSError, AttributeError, TypeError, http.client.HTTPException):
             refused, reason = len(lines), error.reason
         self.refused += refused
         _logger.warning("relevanced refused %d records: %s", refused, reason)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect to a login page would be followed by GET, answered with 200, and taken for a receipt."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirect)
 
 
 def _seconds(text: str | None) -> float:

@@ -24,6 +24,7 @@ from relevanced.consumers.decode import decode
 from relevanced.consumers.spans import Span, SpanEvent, records_of
 from relevanced.daemon.errors import BadInput, DeadLetter
 
+MAX_SPANS: Final = 20_000  # of one request; exporters send some hundreds
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID_FIELDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
 _NO_NAME: Final = "unknown_service"  # what an SDK says when nobody named the service
@@ -71,6 +72,9 @@ def spans_in(body: bytes, *, as_json: bool) -> list[Span]:
         raise BadInput(
             f"The body is no OTLP export request in {'JSON' if as_json else 'protobuf'}: {type(error).__name__}."
         ) from None
+    spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+    if spans > MAX_SPANS:  # a packed body of a few kB may hold millions of empty ones
+        raise BadInput(f"The request has {spans:,} spans, and {MAX_SPANS:,} are the most; export smaller batches.")
     return list(_spans(request))
 
 

@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 USAGE: Final = 2  # what was given cannot be used
+TRY_AGAIN: Final = 75  # EX_TEMPFAIL: what failed may be over by the next start, so a supervisor should make one
 INTERRUPTED: Final = 130  # 128 + SIGINT
 
 
@@ -26,7 +27,7 @@ def main() -> None:
 def run(arguments: list[str], *, debug: bool) -> int:
     """Run one command and give its exit status."""
     from relevanced.daemon.cli import app
-    from relevanced.daemon.errors import FailStep, RelevancedError
+    from relevanced.daemon.errors import FailStep, RelevancedError, Retry, StopDaemon
 
     try:
         result = app(arguments, prog_name="relevanced", standalone_mode=False)
@@ -39,7 +40,8 @@ def run(arguments: list[str], *, debug: bool) -> int:
     except RelevancedError as error:
         if debug:
             raise
-        return _complain(str(error), 1 if isinstance(error, FailStep) else USAGE)
+        passing = isinstance(error, (Retry, StopDaemon))
+        return _complain(str(error), 1 if isinstance(error, FailStep) else TRY_AGAIN if passing else USAGE)
     except OSError as error:
         if debug:
             raise

@@ -4,7 +4,7 @@ The commands `relevanced dead-letters list|show|replay|drop`.
 In:  arguments, the state directory. Out: tables and sentences, or JSON.
 """
 
-import re
+import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
@@ -20,11 +20,8 @@ from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.ports import Progress
 
 AT_ONCE: Final = 1_000  # dead letters in one transaction
-# What a person may have typed, or is called by. A record that breaks off within a text is masked to its end.
-_PRIVATE: Final = re.compile(
-    r'("(?:client_id|session_id|user_id|user_query|query|message)"\s*:\s*)(?:"(?:[^"\\]|\\.)*(?:"|\Z)|[^\s",}\]]+)',
-    re.DOTALL,
-)
+# What a person may have typed, or is called by.
+_PRIVATE: Final = frozenset({"client_id", "session_id", "user_id", "user_query", "query", "message"})
 
 dead_letters_app = typer.Typer(help="Records that could not be used, and why.", no_args_is_help=True)
 
@@ -187,9 +184,20 @@ def _patiently(work: Callable[[], int]) -> int:
 
 
 def _withheld(payload: str) -> str:
-    if not payload.lstrip().startswith("{"):
-        return f"({len(payload):,} characters that are no JSON object; --raw prints them)"
-    return _PRIVATE.sub(r'\1"(withheld)"', payload)
+    try:
+        record = json.loads(payload)
+    except (ValueError, RecursionError):
+        return f"({len(payload):,} characters that are no JSON; --raw prints them)"
+    return json.dumps(_without_people(record), ensure_ascii=False)
+
+
+def _without_people(value: Any) -> Any:
+    """The same value; what stands under a private name is withheld, whatever its type."""
+    if isinstance(value, list):
+        return [_without_people(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: "(withheld)" if name in _PRIVATE else _without_people(part) for name, part in value.items()}
 
 
 def _answer(as_json: bool, sentence: str, done: int) -> None:

@@ -9,11 +9,13 @@ Consumers may go on meanwhile; a cycle may not.
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import duckdb
 import msgspec
 import psycopg
 import pyarrow as pa
@@ -35,6 +37,11 @@ from relevanced.daemon.upkeep import LEASE_SECONDS, expire, patiently, write_few
 
 WRITING: Final = timedelta(minutes=10)  # a file without a snapshot may be of a transaction that is under way
 SEGMENTS: Final = 100  # of Postgres' log, which keeps far fewer
+TELLING: Final = 8  # characters of an id or text that is looked for within others
+# What an application or a document is called. A client and a document may both be number 42.
+_OF_NOBODY: Final = frozenset(
+    {"action_name", "application", "document_id", "object", "object_id", "query_response_hit_ids", "timestamp"}
+)
 EVENT_TABLES: Final = ("query", "impression", "click", "feedback")
 
 
@@ -56,16 +63,22 @@ class Traces:
     query_keys: frozenset[str]
 
     def are_in(self, payload: bytes) -> bool:
-        """Whether a record names the id, belongs to one of the searches, or has one of the texts."""
-        word = re.compile(rf"(?<![\w-]){re.escape(self.raw_id)}(?![\w-])")
+        """
+        Whether a record names the id, belongs to one of the searches, or has one of the texts.
+
+        The id and the texts count as the whole of a value, or, where they are long enough to mean nobody else, within
+        one: the id 42 is in many a timestamp.
+        """
         try:
             record = msgspec.json.decode(payload)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             text = payload.decode(errors="replace")
-            return bool(word.search(text)) or any(one in text for one in self.texts)
+            return any(_is_within(one, text) or f'"{one}"' in text for one in (self.raw_id, *self.texts))
         if isinstance(record, dict) and record.get("query_id") in self.query_ids:
             return True
-        return any(text in self.texts or word.search(text) for text in _strings(record))
+        return any(
+            text == self.raw_id or text in self.texts or _is_within(self.raw_id, text) for text in _strings(record)
+        )
 
 
 def forget(
@@ -98,8 +111,14 @@ def forget(
             trained, perhaps = _lineage(cursor, database)
             spooled = erase_spool(traces)
             copies = sum(_erase_copies(file, traces) for file in sorted(cycles.rglob("*.parquet")))
-            progress("Forgetting", 2, 5)
-            removed = patiently(lambda: _remove(cursor, database, traces, trained))
+        progress("Forgetting", 2, 5)
+
+        def remove() -> dict[str, int]:
+            with log_store.maintenance() as cursor:
+                _gather(cursor, database, person, policy)
+                return _remove(cursor, database, traces, trained)
+
+        removed = patiently(remove)
         progress("Forgetting", 3, 5)
         _purge_lake(database, log_store, now)
         progress("Forgetting", 4, 5)
@@ -206,7 +225,8 @@ def _remove(cursor: DuckDBPyConnection, database: Database, traces: Traces, trai
             connection.execute(sql.postgres["mine_anew"])
         cursor.execute("COMMIT")
     except BaseException:
-        cursor.execute("ROLLBACK")
+        with suppress(duckdb.Error):  # after a COMMIT that failed there is nothing left to roll back
+            cursor.execute("ROLLBACK")
         raise
     return removed
 
@@ -264,13 +284,21 @@ def _count(cursor: DuckDBPyConnection, name: str) -> int:
     return int(count)
 
 
+def _is_within(needle: str, text: str) -> bool:
+    """Whether a needle that is long enough to mean nobody else stands in a text, as a word."""
+    if len(needle) < TELLING:
+        return False
+    return re.search(rf"(?<![\w-]){re.escape(needle)}(?![\w-])", text) is not None
+
+
 def _strings(value: Any) -> Iterator[str]:
-    """Every text in a JSON value; a number is one where it stands for an id."""
+    """Every text in a JSON value that may be of a person; a number is one where it stands for an id."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield name
+            if name in _OF_NOBODY:
+                continue
             yield from _strings(str(inner) if name.endswith("_id") and isinstance(inner, int) else inner)
     elif isinstance(value, list):
         for inner in value:

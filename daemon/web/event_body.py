@@ -17,6 +17,7 @@ from relevanced.daemon.web.problems import BadRecords
 
 JSON: Final = "application/json"
 LINES: Final = ("application/x-ndjson", "application/jsonl", "application/ndjson")
+MAX_RECORDS: Final = 20_000  # of one body
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TAKEN: Final = ("index", "create")
 _ACTIONS: Final = (*_TAKEN, "update", "delete")
@@ -55,14 +56,22 @@ def read_entries(body: bytes, content_type: str, decode: Decode) -> list[Entry]:
     if content_type not in (JSON, *LINES):
         raise HTTPException(415, f"Send {JSON}, or {LINES[0]} for one record a line.")
     lines = [line for line in body.splitlines() if line.strip()]
+    _refuse_more_than(MAX_RECORDS, len(lines) // 2)  # a bulk body has two lines a record
     if lines and (content_type in LINES or len(lines) > 1) and _action(lines[0]):
         entries = list(_bulk(lines, decode))
     else:
         values = lines if content_type in LINES else _values(body)
+        _refuse_more_than(MAX_RECORDS, len(values))
         entries = [_entry(bytes(value), decode) for value in values]
     if not entries:
         raise BadRecords("The body has no record; send a UBI query or event.")
     return entries
+
+
+def _refuse_more_than(most: int, records: int) -> None:
+    """A packed body of a few kB may hold millions of empty records."""
+    if records > most:
+        raise HTTPException(413, f"The body has more than {most:,} records; send it in parts.")
 
 
 def _entry(value: bytes, decode: Decode, action: Action | None = None) -> Entry:

@@ -28,6 +28,7 @@ WITH searched AS (
     SELECT actor, max(searches) AS searches, max(clicks) AS clicks
       FROM (SELECT actor, count(*) FILTER (WHERE NOT is_click) AS searches, count(*) FILTER (WHERE is_click) AS clicks
               FROM action
+             WHERE acted_at IS NOT NULL  -- else all of a year would be one day
              GROUP BY actor, floor(epoch(acted_at) / 86400))
      GROUP BY actor
 ), moment AS (
@@ -56,7 +57,7 @@ SELECT actor, active.searches, active.clicks,
             WHEN pauses >= $min_actions AND deciles[3] - deciles[1] < $pause_spread * deciles[2] THEN 'even_pauses'
        END AS bound
   FROM active
-  JOIN busiest USING (actor)
+  LEFT JOIN busiest USING (actor)
   LEFT JOIN rhythm USING (actor)
  WHERE bound IS NOT NULL
  ORDER BY actor;

@@ -108,6 +108,15 @@ def test_show_withholds_what_people_typed_unless_asked(parts, give):
         assert payload.decode() in give("show", name, "--raw")[1]
 
 
+@pytest.mark.parametrize("typed", [["my", "own words"], {"text": "own words"}])
+def test_show_withholds_a_text_of_another_type(parts, give, typed):
+    source = MemorySource([json.dumps({"query_id": "q9", "user_query": typed}).encode()])
+    source.name = f"memory of {type(typed).__name__}"
+    step(source, parts.log_store)
+    for name in letters(parts.log_store):
+        assert "own words" not in give("show", name)[1]
+
+
 def test_drop_asks_first_and_removes_what_was_named(parts, give):
     name = next(iter(letters(parts.log_store)))
     assert give("drop", name[:12])[0] != 0  # nobody answers

@@ -28,6 +28,10 @@ class Traffic:
         self.impressions: list[dict[str, object]] = []
         self.clicks: list[dict[str, object]] = []
 
+    def undated_search(self, actor: str) -> None:
+        self.search(actor, 0)
+        self.queries[-1]["timestamp"] = None
+
     def search(self, actor: str | None, seconds: float, *, query_id: str | None = None, text: str = "fever") -> str:
         query_id = query_id or f"q{len(self.queries)}"
         self.queries.append(
@@ -229,3 +233,10 @@ def test_a_bots_rows_change_nothing_in_the_evidence_of_others(said, chosen, medd
 @given(searches, clicks)
 def test_below_the_bounds_nobody_is_marked(said, chosen) -> None:
     assert people(said, chosen).bots(BotPolicy(searches_per_day=16, clicks_per_day=16, min_actions=17)) == {}
+
+
+def test_searches_without_a_time_are_of_no_day() -> None:
+    traffic = Traffic()
+    for _ in range(POLICY.searches_per_day + 1):
+        traffic.undated_search("ann")
+    assert traffic.bots() == {}

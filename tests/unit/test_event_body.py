@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from relevanced.consumers.decode import decode
-from relevanced.daemon.web.event_body import Action, read_entries
+from relevanced.daemon.web.event_body import MAX_RECORDS, Action, read_entries
 from relevanced.daemon.web.problems import BadRecords
 
 CLICK = {
@@ -116,3 +116,16 @@ def test_a_content_type_that_a_foreign_page_could_send_is_refused(content_type):
     with pytest.raises(HTTPException) as refused:
         read_entries(as_json(CLICK), content_type, decode)
     assert refused.value.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"[" + b"{}," * MAX_RECORDS + b"{}]", "application/json"),
+        (b"{}\n" * (MAX_RECORDS + 1), "application/x-ndjson"),
+        (b'{"index":{}}\n{}\n' * (MAX_RECORDS + 1), "application/x-ndjson"),
+    ],
+)
+def test_a_body_of_very_many_records_is_refused_whole(body, content_type):
+    with pytest.raises(HTTPException, match="413: The body has more than 20,000 records; send it in parts"):
+        read_entries(body, content_type, decode)
