@@ -81,6 +81,8 @@ class ServingPolicy:
 
     host: str = "127.0.0.1"
     port: Annotated[int, Interval(ge=1, le=65535)] = 8765
+    # Names that it answers to beside localhost, for a proxy in front that passes on the name it was called by.
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = ()
 
 
 class Settings(BaseSettings):

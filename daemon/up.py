@@ -79,6 +79,7 @@ def _doors(parts: Parts) -> Doors:
         decode=decode,
         read_traces=read_traces,
         allowed_origins=parts.settings.intake.allowed_origins,
+        allowed_hosts=parts.settings.serving.allowed_hosts,
     )
 
 

@@ -15,8 +15,6 @@ from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relevanced.daemon.ports import RecordSink
 from relevanced.daemon.web import schemas
@@ -25,6 +23,7 @@ from relevanced.daemon.web.encodings import unpacked
 from relevanced.daemon.web.event_body import JSON, LINES, Decode, read_entries
 from relevanced.daemon.web.problems import BadRecords
 from relevanced.daemon.web.traces import ReadTraces, answer_traces
+from relevanced.daemon.web.visitors import AllowPages, RefuseStrangers
 
 THREADS: Final = 16  # that wait for the disk together; more would share the same fsync
 
@@ -58,20 +57,22 @@ class Doors:
 
     `decode` reads one UBI record and raises DeadLetter for one that can never be used (consumers.decode.decode);
     `read_traces` reads an OTLP request (consumers.otlp.read_traces); pages of `allowed_origins` may report from a
-    browser, beside those of the server's own origin.
+    browser, beside those of the server's own origin; `allowed_hosts` are the server's names beside localhost.
     """
 
     intake: RecordSink
     decode: Decode
     read_traces: ReadTraces
     allowed_origins: Sequence[str] = ()
+    allowed_hosts: Sequence[str] = ()
 
 
 def open_doors(app: FastAPI, doors: Doors) -> None:
-    """Add the doors to an app."""
+    """Add the doors to an app, and who watches over all that comes through them or elsewhere."""
     app.include_router(_router(doors))
     if doors.allowed_origins:
         app.add_middleware(AllowPages, origins=doors.allowed_origins)
+    app.add_middleware(RefuseStrangers, hosts=doors.allowed_hosts)
 
 
 def _router(doors: Doors) -> APIRouter:
@@ -131,22 +132,3 @@ def _router(doors: Doors) -> APIRouter:
         )
 
     return router
-
-
-class AllowPages:
-    """
-    ASGI middleware: pages of these origins may post events; for every other path no origin is allowed anything.
-
-    Without credentials: a report needs no cookie, so none is asked for.
-    """
-
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        self._app = app
-        self._allowing = CORSMiddleware(
-            app, allow_origins=list(origins), allow_methods=["POST"], allow_headers=["content-type"], max_age=86_400
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a browser's question for events, and pass everything else on."""
-        is_events = scope["type"] == "http" and scope["path"] == "/v1/events"
-        await (self._allowing if is_events else self._app)(scope, receive, send)

@@ -98,6 +98,8 @@ def fuzzed(rng: random.Random) -> bytes:
         return rng.randbytes(rng.randrange(60))
     if kind == 1:
         return b"".join(rng.choices(TOKENS, k=rng.randrange(12)))
+    if kind == 2 and rng.random() < 0.1:  # an action line of the bulk format, or what is nearly one
+        return json.dumps({rng.choice(["index", "create", "delete"]): anything(rng)}).encode()
     if kind == 2:
         return json.dumps(anything(rng), ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
     record = sound(rng)

@@ -31,6 +31,7 @@ from relevanced.daemon.search import Search, SearchPolicy
 from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.web.app import create_app
 from relevanced.daemon.web.doors import Doors
+from tests.browser import BROWSER, see, site
 from tests.serving import served_app
 
 DOCUMENTS = [
@@ -47,6 +48,7 @@ CLICK = {
 }
 AS_JSON = {"content-type": "application/json"}
 SHOP = "https://shop.example"
+HERE = "http://127.0.0.1"
 BROKEN = {**CLICK, "timestamp": "yesterday"}
 
 
@@ -73,7 +75,9 @@ def app_over(database, models, sink):
         clock=SystemClock(),
         seed=0,
     )
-    doors = Doors(intake=sink, decode=decode, read_traces=read_traces, allowed_origins=[SHOP])
+    doors = Doors(
+        intake=sink, decode=decode, read_traces=read_traces, allowed_origins=[SHOP], allowed_hosts=["Search.example"]
+    )
     return create_app(search=search, database=database, promotion=promotion, doors=doors)
 
 
@@ -118,7 +122,7 @@ def api(served, sink):
 @pytest.fixture
 def client(served):
     """Makes clients of apps with another sink."""
-    return lambda sink: TestClient(app_over(*served, sink), raise_server_exceptions=False)
+    return lambda sink: TestClient(app_over(*served, sink), HERE, raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -320,6 +324,57 @@ def test_every_error_is_a_problem_document_that_repeats_nothing_typed(api, metho
     assert api.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8765", 200),
+        ("127.7.0.1", 200),
+        ("[::1]:8765", 200),
+        ("LOCALHOST:1", 200),
+        ("search.example", 200),
+        ("search.example:443", 200),
+        ("rebound.example", 421),
+        ("127.0.0.1.rebound.example", 421),
+        ("rebound.example@127.0.0.1:x", 421),
+        ("192.168.0.7", 421),
+        ("[::1", 421),
+    ],
+)
+def test_it_answers_only_to_its_own_names(api, sink, host, status):
+    new_records(sink)
+    response = api.get("/v1/search", params={"q": "pain"}, headers={"host": host})
+    assert response.status_code == status
+    assert status == 200 or is_problem(response, status)
+    assert len(new_records(sink)) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("path", "site", "status"),
+    [
+        ("/v1/search?q=pain", "cross-site", 403),
+        ("/v1/versions", "cross-site", 403),
+        ("/v1/search?q=pain", "same-origin", 200),
+        ("/v1/search?q=pain", "none", 200),
+        ("/v1/relevanced.js", "cross-site", 200),
+        ("/docs", "cross-site", 200),
+    ],
+)
+def test_pages_of_other_sites_get_no_further_than_the_doors_meant_for_them(api, path, site, status):
+    response = api.get(path, headers={"sec-fetch-site": site})
+    assert response.status_code == status
+    assert status == 200 or is_problem(response, status)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="this machine has no Chromium")
+@pytest.mark.parametrize(("host", "searches"), [("127.0.0.1", 1), ("localhost", 0)])
+def test_a_picture_on_a_page_of_another_site_is_no_search(api, sink, host, searches):
+    address = f"{api.base_url}/v1/search?q=pain"
+    new_records(sink)
+    with site({"/": f'<img src="{address}" onerror="document.title = 1"><p>seen'}, host) as origin:
+        assert "<title>1</title>" in see(f"{origin}/")
+    assert len(new_records(sink)) == searches
+
+
 def test_the_versions_say_which_is_live_and_how_each_was_made(api):
     answer = api.get("/v1/versions").json()
 
@@ -334,7 +389,7 @@ def test_it_is_ready_when_the_live_version_can_answer(api):
 
 
 def test_before_the_first_version_it_lives_and_is_not_ready(database, served):
-    empty = TestClient(app_over(database, served[1], MemorySource()))
+    empty = TestClient(app_over(database, served[1], MemorySource()), HERE)
 
     assert empty.get("/healthz").json() == {"lost_query_records": 0}
     assert is_problem(empty.get("/readyz"), 503)
@@ -345,7 +400,7 @@ def test_before_the_first_version_it_lives_and_is_not_ready(database, served):
 
 def test_while_postgres_is_away_a_client_is_told_when_to_come_back(new_database_url, tmp_path, served):
     database = Database.open(new_database_url(), tmp_path)
-    client = TestClient(app_over(database, served[1], MemorySource()), raise_server_exceptions=False)
+    client = TestClient(app_over(database, served[1], MemorySource()), HERE, raise_server_exceptions=False)
     database.close()
 
     searched = client.get("/v1/search", params={"q": "pain"})
