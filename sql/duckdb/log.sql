@@ -25,23 +25,27 @@ SELECT source, partition, next_offset FROM moved UNION ALL SELECT '', '', 0;
 -- Add the `rows` that the caller registered, without what names a person.
 INSERT INTO lake.query BY NAME
 SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id,
-                  masked(user_query) AS user_query)
+                  masked(user_query) AS user_query),
+       now() AS received_at
   FROM rows;
 
 -- append_impression --
 -- Add the `rows` that the caller registered, without what names a person.
 INSERT INTO lake.impression BY NAME
-SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id) FROM rows;
+SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id), now() AS received_at
+  FROM rows;
 
 -- append_click --
 -- Add the `rows` that the caller registered, without what names a person.
 INSERT INTO lake.click BY NAME
-SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id) FROM rows;
+SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id), now() AS received_at
+  FROM rows;
 
 -- append_feedback --
 -- Add the `rows` that the caller registered, without what names a person.
 INSERT INTO lake.feedback BY NAME
-SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id) FROM rows;
+SELECT * REPLACE (protected_id(client_id) AS client_id, protected_id(session_id) AS session_id), now() AS received_at
+  FROM rows;
 
 -- append_dead_letter --
 -- Add the `rows` that the caller registered.

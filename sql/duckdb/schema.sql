@@ -1,28 +1,30 @@
 -- The log store's tables. DuckLake has neither primary keys nor ON CONFLICT: a producer's retries are removed when
--- reading, and a batch delivered twice by source_offset, which is written with the rows.
+-- reading, and a batch delivered twice by source_offset, which is written with the rows. received_at is our own clock's:
+-- what a record says of its time may be missing or wrong, and retention must not believe it.
 
 -- One row for each UBI query record that came in; hit_ids in the order shown, the first at position page_offset + 1.
 CREATE TABLE IF NOT EXISTS query (
     query_id VARCHAR, user_query VARCHAR, client_id VARCHAR, session_id VARCHAR, application VARCHAR,
     "timestamp" TIMESTAMPTZ, hit_ids VARCHAR[], page_offset INTEGER,
-    version VARCHAR, policy VARCHAR, propensities DOUBLE[]
+    version VARCHAR, policy VARCHAR, propensities DOUBLE[], received_at TIMESTAMPTZ
 );
 
 -- Impression events: a document that was really rendered. Where a query has any, they replace hit_ids.
 CREATE TABLE IF NOT EXISTS impression (
     query_id VARCHAR, document_id VARCHAR, position INTEGER, client_id VARCHAR, session_id VARCHAR,
-    application VARCHAR, "timestamp" TIMESTAMPTZ
+    application VARCHAR, "timestamp" TIMESTAMPTZ, received_at TIMESTAMPTZ
 );
 
 CREATE TABLE IF NOT EXISTS click (
     query_id VARCHAR, document_id VARCHAR, position INTEGER, client_id VARCHAR, session_id VARCHAR,
-    application VARCHAR, "timestamp" TIMESTAMPTZ, dwell_seconds DOUBLE
+    application VARCHAR, "timestamp" TIMESTAMPTZ, dwell_seconds DOUBLE,
+    received_at TIMESTAMPTZ
 );
 
 -- Every other action: purchase, upvote, downvote, cite, search and so on. A search has no document.
 CREATE TABLE IF NOT EXISTS feedback (
     query_id VARCHAR, document_id VARCHAR, action VARCHAR, value DOUBLE, client_id VARCHAR, session_id VARCHAR,
-    application VARCHAR, "timestamp" TIMESTAMPTZ
+    application VARCHAR, "timestamp" TIMESTAMPTZ, received_at TIMESTAMPTZ
 );
 
 CREATE TABLE IF NOT EXISTS dead_letter (
@@ -34,3 +36,9 @@ CREATE TABLE IF NOT EXISTS dead_letter (
 CREATE TABLE IF NOT EXISTS source_offset (
     source VARCHAR, partition VARCHAR, next_offset BIGINT
 );
+
+-- Log stores that were begun before it.
+ALTER TABLE query ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;
+ALTER TABLE impression ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;
+ALTER TABLE click ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;
+ALTER TABLE feedback ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;

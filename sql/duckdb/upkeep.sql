@@ -31,20 +31,20 @@ CALL ducklake_cleanup_old_files('lake', older_than => $before);
 CALL ducklake_delete_orphaned_files('lake', older_than => $before);
 
 -- drop_old_query --
--- What was typed before.
-DELETE FROM lake.query WHERE "timestamp" < $before;
+-- What was typed before, or came in before whatever it says of its time; least passes over NULL.
+DELETE FROM lake.query WHERE least("timestamp", received_at) < $before;
 
 -- drop_old_impression --
 -- What was shown before.
-DELETE FROM lake.impression WHERE "timestamp" < $before;
+DELETE FROM lake.impression WHERE least("timestamp", received_at) < $before;
 
 -- drop_old_click --
 -- What was clicked before.
-DELETE FROM lake.click WHERE "timestamp" < $before;
+DELETE FROM lake.click WHERE least("timestamp", received_at) < $before;
 
 -- drop_old_feedback --
 -- What else was done before.
-DELETE FROM lake.feedback WHERE "timestamp" < $before;
+DELETE FROM lake.feedback WHERE least("timestamp", received_at) < $before;
 
 -- drop_old_dead_letter --
 -- What could not be read before.

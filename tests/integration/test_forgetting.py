@@ -180,6 +180,16 @@ def test_rows_past_their_time_go_and_their_keys_with_them(parts: Parts) -> None:
     assert rows(parts, "query") == []
 
 
+def test_rows_of_no_time_or_a_time_to_come_go_by_when_they_came_in(parts: Parts) -> None:
+    timeless = {name: value for name, value in query(1, "a", "c").items() if name != "timestamp"}
+    store(parts, timeless, query(2, "b", "c") | {"timestamp": "2199-01-01T00:00:00Z"})
+    now, days = datetime.now(UTC), parts.settings.privacy.retention_days
+    for after, dropped in [(days - 1, 0), (days + 1, 2)]:
+        later = now + timedelta(days=after)
+        outcome = keep_up(parts.database, parts.log_store, parts.settings.privacy, later, lambda *_: None)
+        assert outcome.numbers["dropped_rows"] == dropped
+
+
 def test_the_spool_of_others_is_named_and_left(parts: Parts) -> None:
     file = parts.home / "spool" / "theirs.jsonl"
     SpoolWriter(parts.home / "spool").close()

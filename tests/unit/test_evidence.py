@@ -19,19 +19,19 @@ class Table:
 
     def query(self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1"):
         self.connection.execute(
-            "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL)",
+            "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL, NULL)",
             [query_id, text, client, session, WHEN, hits, offset, version],
         )
 
     def impression(self, query_id, document_id, position, application="shop", client=None):
         self.connection.execute(
-            "INSERT INTO impression VALUES (?, ?, ?, ?, NULL, ?, ?)",
+            "INSERT INTO impression VALUES (?, ?, ?, ?, NULL, ?, ?, NULL)",
             [query_id, document_id, position, client, application, WHEN],
         )
 
     def click(self, query_id, document_id, position=None, client=None):
         self.connection.execute(
-            "INSERT INTO click VALUES (?, ?, ?, ?, NULL, 'shop', ?, NULL)",
+            "INSERT INTO click VALUES (?, ?, ?, ?, NULL, 'shop', ?, NULL, NULL)",
             [query_id, document_id, position, client, WHEN],
         )
 
