@@ -79,6 +79,7 @@ def steps(database: Database, cycle_id: int) -> list[dict[str, Any]]:
 
 def register_version(connection: psycopg.Connection[DictRow], parent_version_id: int | None) -> int:
     """Take the next number, in the caller's transaction: a number that nobody noted would be an orphan."""
+    connection.execute(sql.postgres["lock_versions"])
     (row,) = connection.execute(sql.postgres["register_version"], {"parent_version_id": parent_version_id})
     return int(row["version_id"])
 

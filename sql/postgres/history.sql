@@ -17,9 +17,15 @@ SELECT * FROM relevanced.cycle ORDER BY cycle_id DESC;
 SELECT step, attempts, verdict, sentence, numbers, progress, started_at, ended_at
   FROM relevanced.cycle_step WHERE cycle_id = %(cycle_id)s ORDER BY started_at, step;
 
+-- lock_versions --
+-- One number at a time; readers, and changes of a version that is there, do not wait for long.
+LOCK TABLE relevanced.version IN SHARE ROW EXCLUSIVE MODE;
+
 -- register_version --
 -- Take the next number for a version whose model is still to be made.
-INSERT INTO relevanced.version (parent_version_id) VALUES (%(parent_version_id)s) RETURNING version_id;
+INSERT INTO relevanced.version (version_id, parent_version_id)
+SELECT coalesce(max(version_id), 0) + 1, %(parent_version_id)s FROM relevanced.version
+RETURNING version_id;
 
 -- complete_version --
 -- The files of a version's model are complete.

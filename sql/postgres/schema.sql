@@ -53,7 +53,7 @@ CREATE TRIGGER document_to_outbox AFTER INSERT OR UPDATE OR DELETE ON document
     FOR EACH ROW EXECUTE FUNCTION note_document_change();
 
 CREATE TABLE version (
-    version_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version_id bigint PRIMARY KEY,  -- 1, 2, 3: no gaps, even where a process died
     parent_version_id bigint REFERENCES version,
     state version_state NOT NULL DEFAULT 'candidate',
     directory text,                -- null until the model's files are complete

@@ -106,7 +106,7 @@ def test_no_byte_of_a_forgotten_person_is_found_anywhere(parts: Parts, inlined: 
     pq.write_table(table, mined / "triplets.parquet")
     manifest = Jsonb({"snapshot_id": parts.log_store.snapshot()})
     with parts.database.connection() as connection:
-        connection.execute("INSERT INTO relevanced.version (manifest) VALUES (%s)", [manifest])
+        connection.execute("INSERT INTO relevanced.version (version_id, manifest) VALUES (1, %s)", [manifest])
     (hashed,) = hashes(parts, CLIENT)
     needles = (CLIENT, TEXT, hashed)
     before = {needle: len(places(parts, needle)) for needle in needles}

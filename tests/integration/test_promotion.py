@@ -34,6 +34,31 @@ def new_version(database: Database) -> NewVersion:
     return make
 
 
+def test_a_version_that_nobody_noted_leaves_no_gap(new_version: NewVersion, database: Database) -> None:
+    first = new_version("verified")
+
+    def die_before_noting_it() -> None:
+        with database.connection() as connection:
+            history.register_version(connection, first)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        die_before_noting_it()
+    assert new_version("candidate") == first + 1
+
+
+def test_versions_that_are_registered_at_once_get_one_number_each(database: Database) -> None:
+    together = Barrier(4)
+
+    def register(_: int) -> int:
+        together.wait()
+        with database.connection() as connection:
+            return history.register_version(connection, None)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(register, range(4))) == [1, 2, 3, 4]
+
+
 def promote(promotion: Promotion, version_id: int) -> Outcome:
     return promotion.promote(version_id, actor="ada", reason="better")
 
