@@ -83,14 +83,14 @@ def decode_batch(records: Iterable[RawRecord]) -> Decoded:
 
 def decode_regular(value: bytes) -> UbiRecord | None:
     """Read one record if it is regular, so that `decode` would find the same in it; else None, whatever it is."""
-    if len(value) > MAX_RECORD or b"\\u0000" in value:
+    if len(value) > MAX_RECORD or (b"\\" in value and b"\\u0000" in value):  # one sign is found sooner than six
         return None
     try:
         record = _REGULAR.decode(value)
         moment = record.timestamp
         if type(moment) is str:
-            record.timestamp = moment = datetime.fromisoformat(moment)
-            if moment.tzinfo is None or not 1 < moment.year < 9999:  # the last years may not exist in UTC
+            read = datetime.fromisoformat(moment)  # the row stages read it again, all of a batch at once
+            if read.tzinfo is None or not 1 < read.year < 9999:  # the last years may not exist in UTC
                 return None
         elif moment is not None:
             record.timestamp = moment = Instant.read(moment)

@@ -120,7 +120,7 @@ class UbiRecord(_AboutADocument, msgspec.Struct, kw_only=True, gc=False):
     """
     A query, or an event when it has an action_name, as nearly all producers write them: every field of both is right.
 
-    One look at the bytes is enough for such a record. `timestamp` comes as written; decode puts the moment there.
+    One look at the bytes is enough for such a record. `timestamp` is text of ISO 8601, as written, or a datetime.
     """
 
     query_id: RequiredId

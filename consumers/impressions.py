@@ -7,7 +7,8 @@ A query's hit_ids are its impressions as far as the search service knows; an imp
 really rendered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
@@ -54,11 +55,11 @@ def query_rows(queries: Sequence[UbiQuery | UbiRecord]) -> pa.Table:
     columns = {
         **who_and_when(queries),
         "user_query": [query.user_query for query in queries],
-        "hit_ids": [_hit_ids(query) for query in queries],
-        "page_offset": [_page_offset(free) for free in attributes],
-        "version": [_name(free, "version") for free in attributes],
-        "policy": [_name(free, "policy") for free in attributes],
-        "propensities": [_propensities(free) for free in attributes],
+        "hit_ids": _hit_ids(queries),
+        "page_offset": _given(attributes, "offset", _page_offset, 0),
+        "version": _given(attributes, "version", _name),
+        "policy": _given(attributes, "policy", _name),
+        "propensities": _given(attributes, "propensities", _propensities),
     }
     return pa.Table.from_pydict(columns, schema=QUERY)
 
@@ -69,18 +70,18 @@ def impression_rows(events: Sequence[UbiEvent | UbiRecord]) -> pa.Table:
     return pa.Table.from_pydict(shown_columns(chosen), schema=IMPRESSION)
 
 
-def who_and_when(records: Sequence[UbiQuery | UbiEvent | UbiRecord]) -> dict[str, list[Any]]:
+def who_and_when(records: Sequence[UbiQuery | UbiEvent | UbiRecord]) -> dict[str, Any]:
     """The columns that queries and events have in common."""
     return {
         "query_id": [record.query_id for record in records],
         "client_id": [record.client_id or None for record in records],
         "session_id": [record.session_id or None for record in records],
         "application": [record.application or None for record in records],
-        "timestamp": [record.timestamp for record in records],
+        "timestamp": _moments([record.timestamp for record in records]),
     }
 
 
-def shown_columns(events: Sequence[UbiEvent | UbiRecord]) -> dict[str, list[Any]]:
+def shown_columns(events: Sequence[UbiEvent | UbiRecord]) -> dict[str, Any]:
     """The columns that every event about a document has."""
     return {
         **who_and_when(events),
@@ -89,28 +90,43 @@ def shown_columns(events: Sequence[UbiEvent | UbiRecord]) -> dict[str, list[Any]
     }
 
 
-def _hit_ids(query: UbiQuery | UbiRecord) -> list[str] | None:
-    hits = query.query_response_hit_ids
-    return None if hits is None else list(map(str, hits))
+def _moments(written: list[Any]) -> pa.Array:
+    """Moments, from datetimes and the texts of them. Arrow reads the usual texts in a tenth of Python's time."""
+    try:
+        return pa.array(written, pa.string()).cast(MOMENT)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        read = [datetime.fromisoformat(one) if isinstance(one, str) else one for one in written]
+        return pa.array(read, MOMENT)
+
+
+def _hit_ids(queries: Sequence[UbiQuery | UbiRecord]) -> pa.Array:
+    hits = [query.query_response_hit_ids for query in queries]
+    try:
+        return pa.array(hits, QUERY.field("hit_ids").type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # some producers write numbers
+        return pa.array([None if ids is None else list(map(str, ids)) for ids in hits], QUERY.field("hit_ids").type)
 
 
 # query_attributes are free: a producer that knows nothing of us may use our names for something else. What does not
 # have our form is therefore left out, rather than the record set aside.
 
 
-def _name(attributes: Mapping[str, Any], key: str) -> str | None:
-    value = attributes.get(key)
+def _given(
+    attributes: Sequence[Mapping[str, Any]], key: str, read: Callable[[Any], Any], missing: Any = None
+) -> list[Any]:
+    return [missing if (value := free.get(key)) is None else read(value) for free in attributes]
+
+
+def _name(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
 
 
-def _page_offset(attributes: Mapping[str, Any]) -> int:
-    value = attributes.get("offset")
+def _page_offset(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_POSITION else 0
 
 
-def _propensities(attributes: Mapping[str, Any]) -> list[float] | None:
+def _propensities(values: Any) -> list[float] | None:
     """One propensity in (0, 1] for each hit, or None."""
-    values = attributes.get("propensities")
     numbers = [number(value) for value in values] if isinstance(values, list) else []
     found = [value for value in numbers if value is not None and 0 < value <= 1]
     return found if found and len(found) == len(numbers) else None

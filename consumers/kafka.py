@@ -14,11 +14,11 @@ from typing import Final
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, RetriableError
 
 from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer
+from relevanced.consumers.kafka_cutting import Cut, cut_batches
 from relevanced.consumers.kafka_places import Names, begin_at, beyond_the_end, source_name
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.records import Batch, RawRecord
@@ -95,6 +95,7 @@ class KafkaSource:
             )
         except (KafkaError, ValueError, OSError) as error:
             raise BadInput(no_answer(bootstrap_servers)) from error
+        cut_batches(self._consumer)
         self.name = source_name(self._consumer, bootstrap_servers, group)
         self._names = Names(self._consumer)
         self._placed: dict[TopicPartition, str] = {}  # the partitions that are read, by the names they began with
@@ -129,9 +130,9 @@ class KafkaSource:
             for place, messages in found.items():
                 partition = self._placed[place]
                 records += [
-                    RawRecord(partition, message.offset, message.value)
-                    for message in messages
-                    if message.value is not None  # a compacted topic's mark for what was deleted
+                    RawRecord(partition, offset, value)
+                    for offset, value in messages
+                    if value is not None  # a compacted topic's mark for what was deleted
                 ]
                 next_offsets[partition] = messages[-1].offset + 1
         return Batch(self.name, records, next_offsets)
@@ -161,12 +162,12 @@ class KafkaSource:
         self._tell_group()
         self._consumer.close(timeout_ms=ANSWER_MS)
 
-    def _fetch(self, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+    def _fetch(self, max_records: int) -> dict[TopicPartition, list[Cut]]:
         deadline = monotonic() + JOIN_SECONDS
         while True:
             had_joined = self._has_joined
             try:
-                found: dict[TopicPartition, list[ConsumerRecord]] = self._consumer.poll(POLL_MS, max_records)
+                found: dict[TopicPartition, list[Cut]] = self._consumer.poll(POLL_MS, max_records)
             except (OffsetOutOfRangeError, LogTruncationError) as error:
                 found, had_joined = {}, True
                 self._give_up_places(error.args[0])
@@ -192,7 +193,7 @@ class KafkaSource:
             except (ValueError, KeyError):  # no longer assigned
                 self._placed.pop(place, None)
 
-    def _refuse_what_is_of_another_topic(self, found: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+    def _refuse_what_is_of_another_topic(self, found: dict[TopicPartition, list[Cut]]) -> None:
         for place in [place for place in found if place not in self._placed]:
             del found[place]
         if found and monotonic() - self._compared_at > COMPARE_SECONDS:

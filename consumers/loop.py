@@ -3,10 +3,11 @@ The loop: from a source to the log store, batch by batch.
 
 In:  an EventSource and the log store. Out: batches, for storing; and outcomes, told to the log.
 
-`run` knows time and stopping. It polls in its own thread while a second one stores the batch before: at most one batch
-is being stored and one gathered, so a slow log store slows the polling and not the memory.
+`run` knows time and stopping. It polls and prepares in its own thread while a second one stores the batch before: at
+most one batch is being stored and one gathered, so a slow log store slows the polling and not the memory.
 """
 
+import gc
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -16,17 +17,18 @@ from typing import Final
 import structlog
 
 from relevanced.consumers.dead_letters import BadShare, IngestPolicy
-from relevanced.consumers.storing import store
+from relevanced.consumers.storing import Prepared, prepare, store
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog, EventSource
 from relevanced.daemon.records import Batch, Outcome, RawRecord
 
-MAX_RECORDS: Final = 50_000  # a batch; a commit costs about the same for 100 records as for some thousands
+MAX_RECORDS: Final = 25_000  # a batch; a commit costs about the same for 100 records as for some thousands
 MAX_BYTES: Final = 64_000_000  # and no more of long ones, so that two batches fit into memory
 GATHER_SECONDS: Final = 1.0  # until a batch is stored that has not become full
 IDLE_SECONDS: Final = 0.2  # between polls that found nothing
 FIRST_PAUSE_SECONDS: Final = 0.05  # after a Retry; enough for another writer's commit
 LONGEST_PAUSE_SECONDS: Final = 10.0
+GARBAGE_OBJECTS: Final = 100_000  # between two looks for garbage; after every 700 it would look again at whole batches
 DEFAULTS: Final = IngestPolicy()
 
 _logger: Final = structlog.get_logger(__name__)
@@ -40,19 +42,20 @@ def run(source: EventSource, log: EventLog, stop: threading.Event, policy: Inges
     """
     at_its_place, pause = False, FIRST_PAUSE_SECONDS
     bad_share = BadShare(source.name, policy)
+    gc.set_threshold(GARBAGE_OBJECTS)
     with ThreadPoolExecutor(1, thread_name_prefix=f"{source.name} storing") as storing:
-        in_hand: tuple[Batch, Future[Outcome]] | None = None
+        in_hand: tuple[Prepared, Future[Outcome]] | None = None
         while not stop.is_set() or in_hand:
             try:
                 if not at_its_place:
                     source.seek(log.offsets(source.name))
                     at_its_place = True
-                batch = _nothing(source) if stop.is_set() else gather(source, stop)
+                prepared = prepare(_nothing(source) if stop.is_set() else gather(source, stop))
                 if in_hand:
                     _tell(_finish(source, *in_hand))
                     in_hand, pause = None, FIRST_PAUSE_SECONDS
-                if batch.next_offsets:
-                    in_hand = batch, storing.submit(store, batch, log, bad_share)
+                if prepared.next_offsets:
+                    in_hand = prepared, storing.submit(store, prepared, log, bad_share)
                 elif not stop.is_set():
                     stop.wait(IDLE_SECONDS)
             except Retry as error:
@@ -72,7 +75,7 @@ def step(source: EventSource, log: EventLog, bad_share: BadShare | None = None) 
     batch = source.poll(MAX_RECORDS)
     if not batch.next_offsets:
         return Outcome(f"Nothing new from {source.name}.", verdict="nothing")
-    outcome = store(batch, log, bad_share or BadShare(source.name, DEFAULTS))
+    outcome = store(prepare(batch), log, bad_share or BadShare(source.name, DEFAULTS))
     source.commit(batch.next_offsets)  # a courtesy to lag monitors
     return outcome
 
@@ -88,13 +91,10 @@ def gather(source: EventSource, stop: threading.Event) -> Batch:
     size, begun = 0, monotonic()
     while True:
         batch = source.poll(MAX_RECORDS - len(records))
-        seen: set[str] = set()
-        for partition, offset, value in batch.records:
-            size += len(value)
-            if partition not in seen:
-                seen.add(partition)
-                if offset < next_offsets.get(partition, 0):
-                    raise Retry(f"{source.name} {partition} went back to {offset:,} while it was read.")
+        for partition, offset in batch.begins.items():
+            if offset < next_offsets.get(partition, 0):
+                raise Retry(f"{source.name} {partition} went back to {offset:,} while it was read.")
+        size += sum([len(value) for _, _, value in batch.records])
         records += batch.records
         next_offsets |= batch.next_offsets
         is_over = not batch.next_offsets or monotonic() - begun > GATHER_SECONDS or stop.is_set()
@@ -106,14 +106,14 @@ def _nothing(source: EventSource) -> Batch:
     return Batch(source.name, [], {})
 
 
-def _finish(source: EventSource, batch: Batch, stored: Future[Outcome]) -> Outcome:
+def _finish(source: EventSource, prepared: Prepared, stored: Future[Outcome]) -> Outcome:
     """
     Wait until the batch is stored, and tell the source.
 
     Raises: what storing it raised.
     """
     outcome = stored.result()
-    source.commit(batch.next_offsets)  # a courtesy to lag monitors
+    source.commit(prepared.next_offsets)  # a courtesy to lag monitors
     return outcome
 
 

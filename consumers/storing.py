@@ -2,9 +2,13 @@
 Storing: one batch becomes rows and offsets, in one transaction.
 
 In:  a batch from loop. Out: rows of the log store's tables, and the sentence about them; read by the cycle's mine step.
+
+The two halves are apart because they need different things: `prepare` is Python's work, `store` DuckDB's and the
+disk's, and so they can be done for two batches at once.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -19,26 +23,55 @@ from relevanced.daemon.ports import EventLog
 from relevanced.daemon.records import Batch, Outcome, RawRecord
 
 
-def store(batch: Batch, log: EventLog, bad_share: BadShare) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """
+    A batch as rows of the log store's tables, without the bytes that they were made of.
+
+    `begins` and `next_offsets` say for each partition where the batch begins and where the next one does; `reasons` are
+    those of its dead letters.
+    """
+
+    source: str
+    tables: Mapping[str, pa.Table]
+    begins: Mapping[str, int]
+    next_offsets: Mapping[str, int]
+    records: int
+    stored: int
+    reasons: Sequence[str]
+
+
+def prepare(batch: Batch) -> Prepared:
+    """Make rows of a batch, and dead letters of what no row can be made of."""
+    decoded, tables = _rows_of(batch.records)
+    tables["dead_letter"] = dead_letter_rows(batch.source, decoded.rejects, SystemClock().now())
+    return Prepared(
+        batch.source,
+        {name: rows for name, rows in tables.items() if rows.num_rows},
+        {**batch.next_offsets, **batch.begins},
+        batch.next_offsets,
+        len(batch.records),
+        len(decoded.queries) + len(decoded.events),
+        [reason for _, reason in decoded.rejects],
+    )
+
+
+def store(prepared: Prepared, log: EventLog, bad_share: BadShare) -> Outcome:
     """
     Take a batch to the log store.
 
     Raises: Retry when nothing of it was stored, StopDaemon when it was, and too much of it is bad.
     """
-    decoded, tables = _rows_of(batch.records)
-    if decoded.rejects:
-        tables["dead_letter"] = dead_letter_rows(batch.source, decoded.rejects, SystemClock().now())
+    source = prepared.source
     with log.transaction() as rows:
-        _refuse_what_is_stored(batch, log.offsets(batch.source))
-        for table, new in tables.items():
-            if new.num_rows:
-                rows.append(table, new)
-        rows.advance(batch.source, batch.next_offsets)  # the offsets that count; a restart seeks to them
-    bad_share.note(len(batch.records), [reason for _, reason in decoded.rejects])
-    stored = len(decoded.queries) + len(decoded.events)
+        _refuse_what_is_stored(prepared, log.offsets(source))
+        for table, new in prepared.tables.items():
+            rows.append(table, new)
+        rows.advance(source, prepared.next_offsets)  # the offsets that count; a restart seeks to them
+    bad_share.note(prepared.records, prepared.reasons)
     return Outcome(
-        f"Stored {stored:,} records from {batch.source}, set {len(decoded.rejects):,} aside.",
-        {"source": batch.source, "stored": stored, "dead_letters": len(decoded.rejects)},
+        f"Stored {prepared.stored:,} records from {source}, set {len(prepared.reasons):,} aside.",
+        {"source": source, "stored": prepared.stored, "dead_letters": len(prepared.reasons)},
     )
 
 
@@ -70,7 +103,7 @@ def _tables(decoded: Decoded) -> dict[str, pa.Table]:
     }
 
 
-def _refuse_what_is_stored(batch: Batch, stored: Mapping[str, int]) -> None:
+def _refuse_what_is_stored(prepared: Prepared, stored: Mapping[str, int]) -> None:
     """
     Give up a batch that begins before the stored offset of its partition.
 
@@ -79,11 +112,9 @@ def _refuse_what_is_stored(batch: Batch, stored: Mapping[str, int]) -> None:
     after makes the commit fail.
     Raises: Retry.
     """
-    # A partition's own records are in their order, so that backwards its first is the one that stays.
-    begins = {**batch.next_offsets, **{partition: offset for partition, offset, _ in reversed(batch.records)}}
-    for partition, offset in begins.items():
+    for partition, offset in prepared.begins.items():
         if stored.get(partition, 0) > offset:
             raise Retry(
-                f"Another consumer has stored {batch.source} {partition} up to {stored[partition]:,};"
+                f"Another consumer has stored {prepared.source} {partition} up to {stored[partition]:,};"
                 f" this one was at {offset:,}."
             )

@@ -10,7 +10,7 @@ processes may write; two whose transactions overlap give way to one another by R
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,13 +149,27 @@ class LogStore:
 
         Raises: Retry when another process wrote meanwhile, or when the store cannot be reached now.
         """
-        with self._turn, self._cursor() as cursor:
+        with self._turn, self._turn_among_processes(), self._cursor() as cursor:
             if time.monotonic() - self._protected_at > KEY_SECONDS:
                 self._protect()
             cursor.execute("BEGIN")
             cursor.execute(sql.duckdb["snapshot"])  # DuckLake begins with the first look; from here on commits conflict
             yield Rows(cursor)
             cursor.execute("COMMIT")
+
+    @contextmanager
+    def _turn_among_processes(self) -> Iterator[None]:
+        """
+        Let the writers of other processes finish first, for of two that overlap one does its work in vain.
+
+        The lock goes with its connection, so that one who is killed holds nobody up. It is a courtesy: whoever waits in
+        vain goes on without it, and a conflict is still found.
+        Raises: Retry when Postgres is away.
+        """
+        with _treatments(), psycopg.connect(self._database_url, autocommit=True) as postgres:
+            with suppress(psycopg.errors.LockNotAvailable):
+                postgres.execute(sql.postgres["take_turn"])
+            yield
 
     @contextmanager
     def maintenance(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -36,6 +36,11 @@ class Batch:
     records: Sequence[RawRecord]
     next_offsets: Mapping[str, int]
 
+    @property
+    def begins(self) -> dict[str, int]:
+        """The offset of each partition's first record; they are in their order, so that backwards it is the last."""
+        return {partition: offset for partition, offset, _ in reversed(self.records)}
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
