@@ -6,7 +6,7 @@ In:  rows, as the log store takes them. Out: the same tables, for the same state
 
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,6 +48,7 @@ class _PassingLog(LogStore):
                 cursor.execute(statement)
         self._protected_at = float("inf")
 
-    def _turn_among_processes(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _turn_among_processes(self) -> Iterator[None]:
         """There are no others."""
-        return nullcontext()
+        yield
