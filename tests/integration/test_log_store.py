@@ -264,6 +264,28 @@ def test_a_waiting_thread_gets_its_turn_after_the_other(log_store: LogStore) -> 
     assert (log_store.offsets("first"), log_store.offsets("second")) == ({"0": 1}, {"0": 1})
 
 
+def test_a_writer_waits_for_that_of_another_process_and_not_for_one_that_is_stuck(
+    lake: Lake, log_store: LogStore
+) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+    def write(offset: int) -> None:
+        with log_store.transaction() as rows:
+            rows.advance("spool", {"one": offset})
+
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(lake.database_url, autocommit=True) as watcher:
+        with psycopg.connect(lake.database_url, autocommit=True) as other:
+            other.execute(sql.postgres["take_turn"])
+            done = pool.submit(write, 1)
+            while watcher.execute(waiting).fetchall() != [(1,)]:
+                assert not done.done()
+        done.result()
+        with psycopg.connect(lake.database_url, autocommit=True) as stuck:
+            stuck.execute(sql.postgres["take_turn"])
+            write(2)
+    assert log_store.offsets("spool") == {"one": 2}
+
+
 def test_two_consumers_with_a_log_store_each_both_finish(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """As two processes do, each with a DuckDB of its own: they give way to one another, and neither for good."""
     monkeypatch.setattr(loop, "MAX_RECORDS", 5)
