@@ -17,10 +17,10 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, RetriableError
 
-from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer
+from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer, not_begun
 from relevanced.consumers.kafka_cutting import Cut, cut_batches
 from relevanced.consumers.kafka_places import Names, begin_at, beyond_the_end, source_name
-from relevanced.daemon.errors import BadInput, Retry
+from relevanced.daemon.errors import Retry
 from relevanced.daemon.records import Batch, RawRecord
 
 POLL_MS: Final = 500  # so that a stop is heard soon
@@ -75,7 +75,7 @@ class KafkaSource:
         Args:
             stored: the log store's offsets of a source, as of now; LogStore.offsets.
             client: further settings of kafka-python, by its names.
-        Raises: BadInput when no broker answers, or when kafka-python cannot use the settings.
+        Raises: Retry when no broker answers, BadInput when kafka-python cannot use the settings.
         """
         self._servers, self._stored = bootstrap_servers, stored
         settings = {
@@ -94,7 +94,7 @@ class KafkaSource:
                 **settings,
             )
         except (KafkaError, ValueError, OSError) as error:
-            raise BadInput(no_answer(bootstrap_servers)) from error
+            raise not_begun(bootstrap_servers, error) from error
         cut_batches(self._consumer)
         self.name = source_name(self._consumer, bootstrap_servers, group)
         self._names = Names(self._consumer)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaConfigurationError, KafkaError
 
-from relevanced.daemon.errors import BadInput
+from relevanced.daemon.errors import BadInput, RelevancedError, Retry
 
 ANSWER_MS: Final = 5_000  # a broker that is silent for longer does not answer
 
@@ -55,6 +56,13 @@ def client_settings(kind: type[KafkaConsumer] | type[KafkaProducer], settings: M
 def no_answer(servers: str) -> str:
     """The sentence about brokers that are away."""
     return f"No Kafka broker at {servers} answers; check [kafka] bootstrap_servers and that the broker runs."
+
+
+def not_begun(servers: str, error: Exception) -> RelevancedError:
+    """What is done about a client of kafka-python that could not be made: brokers may come back, settings do not."""
+    if isinstance(error, KafkaConfigurationError) or not isinstance(error, KafkaError):
+        return BadInput(f"The settings of [kafka] cannot be used ({type(error).__name__}: {error}).")
+    return Retry(no_answer(servers))
 
 
 def _as_kind_of(default: object, name: str, value: Setting) -> bool | int | float | str:

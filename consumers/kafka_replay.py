@@ -15,7 +15,7 @@ from typing import Final, Literal
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer
+from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, not_begun
 from relevanced.consumers.kafka_places import Names, source_name
 from relevanced.daemon.errors import BadInput
 
@@ -58,7 +58,7 @@ def replay_offsets(
     The name of the source, and for each partition of its topics the offset that `start` means.
 
     An offset that a partition does not have means the nearest one it has; a moment, its first record from then on.
-    Raises: BadInput when no broker answers, or when there is none of the topics.
+    Raises: Retry when no broker answers, BadInput when there is none of the topics.
     """
     try:
         consumer = KafkaConsumer(
@@ -81,7 +81,7 @@ def replay_offsets(
         finally:
             consumer.close(timeout_ms=ANSWER_MS)
     except (KafkaError, ValueError, OSError) as error:
-        raise BadInput(no_answer(bootstrap_servers)) from error
+        raise not_begun(bootstrap_servers, error) from error
     return name, {names[place]: offset for place, offset in offsets.items()}
 
 

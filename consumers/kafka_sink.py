@@ -11,8 +11,8 @@ import msgspec
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer
-from relevanced.daemon.errors import BadInput, Retry
+from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, not_begun
+from relevanced.daemon.errors import Retry
 
 
 class KafkaSink:
@@ -27,7 +27,7 @@ class KafkaSink:
         client: Mapping[str, Setting] | None = None,
     ) -> None:
         """
-        Raises: BadInput when no broker answers, or when kafka-python cannot use the settings.
+        Raises: Retry when no broker answers, BadInput when kafka-python cannot use the settings.
         """
         self._servers = bootstrap_servers
         self._query_topic, self._event_topic = query_topic, event_topic
@@ -41,7 +41,7 @@ class KafkaSink:
         try:
             self._producer = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", **settings)
         except (KafkaError, ValueError, OSError) as error:
-            raise BadInput(no_answer(bootstrap_servers)) from error
+            raise not_begun(bootstrap_servers, error) from error
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
         """

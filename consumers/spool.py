@@ -3,6 +3,8 @@ The spool: a directory of JSONL files, the way in that needs no broker.
 
 In:  *.jsonl and *.jsonl.gz, put there by SpoolWriter or by anybody else. Out: batches, read by loop.
 
+What logrotate makes of a name (*.jsonl.1, *.jsonl-20260131) is read too, but not what it packs (*.jsonl.2.gz): that has
+been read by then, and packed it would be another file.
 A file is a partition, and an offset is a byte of its (unpacked) text. Its identity is its inode and its first line, so
 it may be renamed while it is read, and a new file on an old inode is a new file. Only complete lines are taken: the
 half-written end of a file waits, and a .gz waits until all of it is there. Files of others stay where they are; those
@@ -12,6 +14,7 @@ of SpoolWriter are deleted once they are full and stored.
 import errno
 import fcntl
 import os
+import re
 import threading
 import time
 import zlib
@@ -36,6 +39,7 @@ MAX_BATCH_BYTES: Final = 16_000_000  # so that a batch of long records fits into
 MAX_FILE_BYTES: Final = 64_000_000  # after which SpoolWriter begins another; what is consumed is freed by the file
 HEAD_BYTES: Final = 4_096  # of the first line, which tell files on one inode apart
 
+NAME: Final = re.compile(r".+\.jsonl(\.gz|[.-]\d+)?")
 _OPEN: Final = ".open.jsonl"  # a SpoolWriter may still write to it
 _CLOSED: Final = ".closed.jsonl"  # none does; the end of the file ends its last line too
 
@@ -117,7 +121,7 @@ class SpoolSource:
 
     def _files(self) -> list[_SpoolFile]:
         """The files with something to read; on the way, deletes those of SpoolWriter that are full and stored."""
-        names = [path.name for path in self._directory.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz"))]
+        names = [path.name for path in self._directory.iterdir() if NAME.fullmatch(path.name)]
         found: list[_SpoolFile] = []
         known, self._partitions = self._partitions, {}
         for name in sorted(names, key=lambda name: (name.endswith(".gz"), name)):

@@ -6,11 +6,14 @@ Only files of SpoolWriter are touched, one that is being written to among them; 
 """
 
 import os
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
+from gzip import BadGzipFile, GzipFile
 from hashlib import sha256
 from pathlib import Path
 
-from relevanced.consumers.spool import _CLOSED, _OPEN, HEAD_BYTES, _identify, _State
+from relevanced.consumers.spool import _CLOSED, _OPEN, HEAD_BYTES, NAME, _identify, _State
 
 Moved = Callable[[str, str], None]
 
@@ -25,15 +28,25 @@ def erase(directory: Path, has_to_go: Callable[[bytes], bool], moved: Moved) -> 
     Returns: how many lines, and the files of others that hold such lines.
     """
     erased, others = 0, []
-    for path in sorted(directory.glob("*.jsonl")):
+    for path in sorted(path for path in directory.iterdir() if NAME.fullmatch(path.name)):
         try:
             if path.name.endswith((_OPEN, _CLOSED)):
                 erased += _erase_in(path, has_to_go, moved)
-            elif any(has_to_go(line) for line in path.open("rb")):
+            elif _holds_one(path, has_to_go):
                 others.append(path)
         except FileNotFoundError:  # stored and deleted, or renamed and no longer written to, since it was listed
             continue
     return erased, others
+
+
+def _holds_one(path: Path, has_to_go: Callable[[bytes], bool]) -> bool:
+    """Whether a file of others has such a line; of one that is no gzip file, as far as it can be read."""
+    with (
+        GzipFile(path) if path.suffix == ".gz" else path.open("rb") as lines,
+        suppress(EOFError, BadGzipFile, zlib.error),
+    ):
+        return any(has_to_go(line) for line in lines)
+    return False
 
 
 def _erase_in(path: Path, has_to_go: Callable[[bytes], bool], moved: Moved) -> int:

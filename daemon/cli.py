@@ -140,11 +140,11 @@ def consume(
     with opened(context) as parts:
         if start is not None:
             say(parts.replay(start).sentence)
-        sources = parts.sources()
+        openers = parts.source_openers()
         if not until_empty:
-            consume_all(sources, parts.log_store, stop_on_signals(), parts.settings.ingest)
+            consume_all(openers, parts.log_store, stop_on_signals(), parts.settings.ingest)
             return
-        for source in sources:
+        for source in [open_source() for open_source in openers.values()]:
             say(consume_until_empty(source, parts.log_store, parts.settings.ingest).sentence)
             source.close()
 

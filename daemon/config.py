@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from annotated_types import Ge, Interval
 from apscheduler.triggers.cron import CronTrigger
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from relevanced.consumers.dead_letters import IngestPolicy
@@ -26,6 +26,7 @@ from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import IndexPolicy
 from relevanced.daemon.intake import IntakePolicy
 from relevanced.daemon.judgments import ClickModelPolicy
+from relevanced.daemon.lists import Texts
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.search import SearchPolicy
@@ -40,11 +41,6 @@ _OUT_OF_BOUNDS: Final = ("greater_than", "greater_than_equal", "less_than", "les
 def _cron(text: str) -> str:
     CronTrigger.from_crontab(text)
     return text
-
-
-def _by_comma(given: object) -> object:
-    """The environment has no lists."""
-    return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +65,7 @@ class KafkaPolicy:
     query_topic: str = "ubi.queries"  # read, and where our own queries go
     event_topic: str = "ubi.events"  # read, and where our own events go
     # Further ones to read. Each topic may hold queries, events or both: a record says itself which it is.
-    topics: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = ()
+    topics: Texts = ()
     group: str = "relevanced"  # of consumers that share the partitions; another name reads everything again
     # Settings of kafka-python by its names: security_protocol, sasl_plain_password and so on. Every text is a secret.
     client: Mapping[str, bool | int | float | SecretStr] = field(default_factory=dict)
@@ -82,7 +78,7 @@ class ServingPolicy:
     host: str = "127.0.0.1"
     port: Annotated[int, Interval(ge=1, le=65535)] = 8765
     # Names that it answers to beside localhost, for a proxy in front that passes on the name it was called by.
-    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_by_comma)] = ()
+    allowed_hosts: Texts = ()
 
 
 class Settings(BaseSettings):

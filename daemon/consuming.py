@@ -7,12 +7,14 @@ In:  event sources, the log store. Out: rows in the log store.
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+import structlog
+
 from relevanced.consumers.dead_letters import BadShare, IngestPolicy
-from relevanced.consumers.loop import DEFAULTS, run, step
+from relevanced.consumers.loop import DEFAULTS, LONGEST_PAUSE_SECONDS, run, step
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog, EventSource
 from relevanced.daemon.records import Outcome
@@ -20,15 +22,28 @@ from relevanced.daemon.threads import Threads
 
 PATIENCE_SECONDS: Final = 60  # a broker that is silent for longer is gone
 
+_logger: Final = structlog.get_logger(__name__)
+
 
 def consume_until_stopped(
-    source: EventSource, log: EventLog, stop: threading.Event, policy: IngestPolicy = DEFAULTS
+    open_source: Callable[[], EventSource], log: EventLog, stop: threading.Event, policy: IngestPolicy = DEFAULTS
 ) -> None:
-    """Take from the source until `stop` is set, then close it."""
-    try:
-        run(source, log, stop, policy)
-    finally:
-        source.close()
+    """
+    Open the source, as soon as it lets itself be opened, take from it until `stop` is set, and close it.
+
+    Raises: StopDaemon and BadInput, which waiting does not mend.
+    """
+    while not stop.is_set():
+        try:
+            source = open_source()
+        except Retry as error:
+            _logger.warning("Waiting for a source.", reason=str(error), seconds=LONGEST_PAUSE_SECONDS)
+            stop.wait(LONGEST_PAUSE_SECONDS)
+            continue
+        try:
+            run(source, log, stop, policy)
+        finally:
+            source.close()
 
 
 def consume_until_empty(source: EventSource, log: EventLog, policy: IngestPolicy = DEFAULTS) -> Outcome:
@@ -76,10 +91,13 @@ def stop_on_signals() -> threading.Event:
 
 
 def consume_all(
-    sources: Sequence[EventSource], log: EventLog, stop: threading.Event, policy: IngestPolicy = DEFAULTS
+    openers: Mapping[str, Callable[[], EventSource]],
+    log: EventLog,
+    stop: threading.Event,
+    policy: IngestPolicy = DEFAULTS,
 ) -> None:
     """Take from all sources at once until `stop` is set."""
     threads = Threads(stop)
-    for source in sources:
-        threads.start(source.name, partial(consume_until_stopped, source, log, stop, policy))
+    for name, open_source in openers.items():
+        threads.start(name, partial(consume_until_stopped, open_source, log, stop, policy))
     threads.join()

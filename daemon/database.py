@@ -43,7 +43,7 @@ class Database:
         """
         Connect to `url`, or to the embedded server under `home`, and bring the schema up to date.
 
-        Raises: BadInput when the server cannot be reached or does not fit.
+        Raises: Retry when the server cannot be reached, BadInput when it does not fit.
         """
         url = url or start_embedded(home)
         address = _address(url)
@@ -51,7 +51,7 @@ class Database:
             with psycopg.connect(url, row_factory=dict_row, connect_timeout=_PATIENCE) as connection:
                 _migrate(connection, address)
         except psycopg.OperationalError as error:
-            raise BadInput(f"Postgres at {address} cannot be used: {_first_line(error)}.") from error
+            raise Retry(f"Postgres at {address} cannot be used: {_first_line(error)}.") from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise BadInput(
                 f"The user of Postgres at {address} may not set up the schema relevanced: {_first_line(error)}."

@@ -10,11 +10,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
 from annotated_types import Ge
 
 from relevanced.daemon.errors import Retry
+from relevanced.daemon.lists import Texts
+from relevanced.daemon.ports import ClosableSink
 
 _MB: Final = 1_000_000
 
@@ -24,15 +26,7 @@ class IntakePolicy:
     """When the doors take events, and from whose pages."""
 
     min_free_mb: Annotated[int, Ge(0)] = 1000  # MB free on the spool's disk; the rest is for Postgres and the log
-    allowed_origins: tuple[str, ...] = ()  # whose pages may report from a browser, beside the server's own
-
-
-class ClosableSink(Protocol):
-    """A RecordSink that holds something open: spool.SpoolWriter."""
-
-    def write(self, records: Sequence[Mapping[str, Any]]) -> None: ...
-
-    def close(self) -> None: ...
+    allowed_origins: Texts = ()  # whose pages may report from a browser, beside the server's own
 
 
 @dataclass(slots=True)

@@ -88,7 +88,7 @@ class LogStore:
             database_url: anything that libpq takes; database.Database has brought its schema up to date.
             data_path: folder of the Parquet files; the catalog remembers it.
             policy: what becomes of ids and texts on their way in.
-        Raises: BadInput when Postgres does not answer, or when the catalog belongs to another folder.
+        Raises: Retry when Postgres does not answer, BadInput when the catalog belongs to another folder.
         """
         data_path.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY_LIMIT})
@@ -101,7 +101,7 @@ class LogStore:
                 store._create_tables()
                 store._protect()
         except psycopg.OperationalError:
-            raise BadInput(f"Postgres at {host} does not answer; check that it runs and lets this user in.") from None
+            raise Retry(f"Postgres at {host} does not answer; check that it runs and lets this user in.") from None
         return store
 
     def _attach(self, database_url: str, data_path: Path) -> None:

@@ -57,6 +57,12 @@ class RecordSink(Protocol):
         ...
 
 
+class ClosableSink(RecordSink, Protocol):
+    """A RecordSink that holds something open: spool.SpoolWriter, kafka_sink.KafkaSink."""
+
+    def close(self) -> None: ...
+
+
 class Encoder(Protocol):
     """An embedding model in one fixed vector space: encoder.TransformerEncoder."""
 

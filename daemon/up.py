@@ -2,9 +2,11 @@
 `relevanced up`: consumers, scheduler and search API together in one process, until a signal; or the doors alone.
 
 In:  the parts. Out: events stored, cycles run, searches answered. Each works in a thread of its own and stops at the
-event `stop`; one that cannot go on (StopDaemon) stops them all, and its sentence is the process's last word.
+event `stop`. A consumer that cannot go on ends alone, for no producer may take the search away: /healthz says so. The
+rest stop together, and the sentence of who could not go on is the process's last word.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -13,7 +15,8 @@ from relevanced.consumers.decode import decode
 from relevanced.consumers.otlp import read_traces
 from relevanced.daemon.console import say
 from relevanced.daemon.consuming import consume_until_stopped, stop_on_signals
-from relevanced.daemon.errors import Interrupted
+from relevanced.daemon.errors import Interrupted, StopDaemon
+from relevanced.daemon.ports import EventSource
 from relevanced.daemon.records import Cycle, Outcome, Step
 from relevanced.daemon.scheduler import Scheduler
 from relevanced.daemon.threads import Threads
@@ -41,21 +44,32 @@ class Daemon:
         """
         parts, serving = self._parts, self._parts.settings.serving
         listener = listen(serving.host, serving.port)
-        sources = parts.sources()
-        threads = Threads(self._stop)
+        threads, halted = Threads(self._stop), dict[str, str]()
         scheduler = Scheduler(parts.stages, parts.settings.schedule, parts.clock, self._run_cycle, threads)
-        app = create_app(search=parts.search, database=parts.database, promotion=parts.promotion, doors=_doors(parts))
+        app = create_app(
+            search=parts.search,
+            database=parts.database,
+            promotion=parts.promotion,
+            doors=_doors(parts),
+            halted_consumers=halted,
+        )
         try:
             threads.start("scheduler", scheduler.run)
-            for source in sources:
-                consume = partial(consume_until_stopped, source, parts.log_store, self._stop, parts.settings.ingest)
-                threads.start(source.name, consume)
+            for name, open_source in parts.source_openers().items():
+                threads.start(name, partial(self._consume, name, open_source, halted))
             address = f"http://{serving.host}:{serving.port}"
             say(f"Searching at {address}/v1/search?q=..., described at {address}/docs; Ctrl-C ends it.")
             serve(app, listener, self._stop)
         finally:
             self._stop.set()
             threads.join()
+
+    def _consume(self, name: str, open_source: Callable[[], EventSource], halted: dict[str, str]) -> None:
+        try:
+            consume_until_stopped(open_source, self._parts.log_store, self._stop, self._parts.settings.ingest)
+        except StopDaemon as error:
+            halted[name] = str(error)
+            log.error("A consumer has stopped; the rest goes on.", source=name, reason=str(error))
 
     def _run_cycle(self, cycle: Cycle) -> Cycle:
         return run_open_cycle(self._parts, cycle, self._progress, _tell)

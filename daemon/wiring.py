@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from relevanced.consumers.fallback_sink import FallbackSink
 from relevanced.consumers.spool import SpoolSource, SpoolWriter
 from relevanced.daemon.clock import SystemClock
 from relevanced.daemon.config import KafkaPolicy, Settings
@@ -19,7 +20,7 @@ from relevanced.daemon.index import Index
 from relevanced.daemon.intake import Intake
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
-from relevanced.daemon.ports import EventSource, Progress, RecordSink
+from relevanced.daemon.ports import ClosableSink, EventSource, Progress
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Cycle, Outcome, Step
 from relevanced.daemon.search import Search
@@ -57,10 +58,13 @@ class Parts:
         return Promotion(self.database)
 
     @cached_property
-    def sink(self) -> RecordSink:
-        """Where our own UBI records go: the broker when there is one, else the spool."""
-        kafka = self.settings.kafka
-        if kafka.bootstrap_servers:
+    def sink(self) -> ClosableSink:
+        """Where our own UBI records go: the broker when there is one and it answers, else the spool."""
+        kafka, spool = self.settings.kafka, SpoolWriter(self.home / "spool")
+        if not kafka.bootstrap_servers:
+            return spool
+
+        def open_broker() -> ClosableSink:
             from relevanced.consumers.kafka_sink import KafkaSink  # here, since most commands need no broker
 
             return KafkaSink(
@@ -69,7 +73,8 @@ class Parts:
                 event_topic=kafka.event_topic,
                 client=kafka.client,
             )
-        return SpoolWriter(self.home / "spool")
+
+        return FallbackSink(open_broker, spool)
 
     @cached_property
     def intake(self) -> Intake:
@@ -77,29 +82,29 @@ class Parts:
         spool = self.home / "spool"
         return Intake(SpoolWriter(spool), spool, self.settings.intake)
 
-    def sources(self) -> list[EventSource]:
-        """A new source of each kind that is set up; the caller closes them."""
+    def source_openers(self) -> dict[str, Callable[[], EventSource]]:
+        """What opens a source, for each kind that is set up: `spool`, `kafka`. Who opens it closes it."""
         kafka = self.settings.kafka
-        found: list[EventSource] = [SpoolSource(self.home / "spool")]
-        if kafka.bootstrap_servers:
+        openers: dict[str, Callable[[], EventSource]] = {"spool": lambda: SpoolSource(self.home / "spool")}
+
+        def open_kafka() -> EventSource:
             from relevanced.consumers.kafka import KafkaSource  # here, as above
 
-            found.append(
-                KafkaSource(
-                    kafka.bootstrap_servers,
-                    _topics(kafka),
-                    kafka.group,
-                    stored=self.log_store.offsets,
-                    client=kafka.client,
-                )
+            return KafkaSource(
+                kafka.bootstrap_servers,
+                _topics(kafka),
+                kafka.group,
+                stored=self.log_store.offsets,
+                client=kafka.client,
             )
-        return found
+
+        return openers | ({"kafka": open_kafka} if kafka.bootstrap_servers else {})
 
     def replay(self, start: str) -> Outcome:
         """
         Let the Kafka topics go on from another place, as `--from` names it.
 
-        Raises: BadInput when no broker is set up or none answers, and when there is no such place.
+        Raises: BadInput when no broker is set up or there is no such place, Retry when no broker answers.
         """
         from relevanced.consumers.kafka_replay import read_start, replay_offsets  # here, as above
 

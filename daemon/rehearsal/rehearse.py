@@ -142,11 +142,7 @@ class Rehearsal:
 
     def _source(self) -> EventSource:
         """The source under rehearsal; those beside it hold nothing."""
-        sources = {source.name.split(":")[0]: source for source in self._parts.sources()}
-        wanted = sources.pop(self._policy.source)
-        for other in sources.values():
-            other.close()
-        return wanted
+        return self._parts.source_openers()[self._policy.source]()
 
     def _cycle(self, number: int) -> Cycle:
         done = history.cycles(self._parts.database)

@@ -5,6 +5,7 @@ In:  the parts that wiring has built. Out: a FastAPI app; /docs describes it to 
 Endpoints that search or write are plain functions, so they run in the thread pool and never hold the event loop.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Response
@@ -30,8 +31,14 @@ def create_app(
     database: Database,
     promotion: Promotion,
     doors: Doors,
+    halted_consumers: Mapping[str, str],
 ) -> FastAPI:
-    """Build the app."""
+    """
+    Build the app.
+
+    Args:
+        halted_consumers: by the source's name, why its consumer has stopped; it is looked at with each question.
+    """
     app = FastAPI(title="relevanced", summary="Search that learns from its own traffic.", responses=PROBLEMS)
     answer_problems(app)
     open_doors(app, doors)
@@ -63,7 +70,7 @@ def create_app(
 
     @app.get("/healthz", summary="The process lives")
     async def healthz() -> schemas.Alive:
-        return schemas.Alive(lost_query_records=search.lost_records)
+        return schemas.Alive(lost_query_records=search.lost_records, halted_consumers=dict(halted_consumers))
 
     @app.get("/readyz", summary="The live version can answer", response_model=schemas.Ready)
     def readyz() -> schemas.Ready | Response:

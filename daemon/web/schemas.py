@@ -106,9 +106,15 @@ class Versions(BaseModel):
 
 
 class Alive(BaseModel):
-    """The process answers; `lost_query_records` counts searches since its start that could not be logged."""
+    """
+    The process answers.
+
+    `lost_query_records` counts searches since its start that could not be logged; `halted_consumers` says for each
+    source that is read no more why that is.
+    """
 
     lost_query_records: int
+    halted_consumers: dict[str, str]
 
 
 class Ready(BaseModel):

@@ -78,7 +78,9 @@ def app_over(database, models, sink):
     doors = Doors(
         intake=sink, decode=decode, read_traces=read_traces, allowed_origins=[SHOP], allowed_hosts=["Search.example"]
     )
-    return create_app(search=search, database=database, promotion=promotion, doors=doors)
+    return create_app(
+        search=search, database=database, promotion=promotion, doors=doors, halted_consumers={"kafka": "Gone."}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +283,7 @@ def test_the_doors_stay_open_while_searches_hold_every_thread_of_the_server(new_
         database=database,
         promotion=Waiting(database),
         doors=Doors(intake=sink, decode=decode, read_traces=read_traces),
+        halted_consumers={},
     )
     with served_app(app) as client, ThreadPoolExecutor(40) as pool:
         waiting = [pool.submit(httpx.get, f"{client.base_url}/v1/versions", timeout=60) for _ in range(40)]
@@ -391,7 +394,7 @@ def test_it_is_ready_when_the_live_version_can_answer(api):
 def test_before_the_first_version_it_lives_and_is_not_ready(database, served):
     empty = TestClient(app_over(database, served[1], MemorySource()), HERE)
 
-    assert empty.get("/healthz").json() == {"lost_query_records": 0}
+    assert empty.get("/healthz").json() == {"lost_query_records": 0, "halted_consumers": {"kafka": "Gone."}}
     assert is_problem(empty.get("/readyz"), 503)
     searched = empty.get("/v1/search", params={"q": "pain"})
     assert is_problem(searched, 503)
@@ -415,7 +418,7 @@ def test_a_search_whose_record_cannot_be_kept_is_answered_and_counted(client):
     failing = client(Failing(OSError(28, "No space left on device")))
 
     assert failing.get("/v1/search", params={"q": "pain"}).status_code == 200
-    assert failing.get("/healthz").json() == {"lost_query_records": 1}
+    assert failing.get("/healthz").json()["lost_query_records"] == 1
 
 
 @pytest.mark.parametrize(("error", "status"), [(Retry("The broker does not answer."), 503), (OSError("full"), 500)])

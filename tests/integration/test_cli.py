@@ -132,7 +132,7 @@ def test_a_setting_that_is_none_is_named_with_the_nearest(home, give):
 def test_a_database_that_does_not_answer_is_named_without_its_password(give, monkeypatch):
     monkeypatch.setenv("RELEVANCED_DATABASE_URL", "postgresql://me:hush@127.0.0.1:9/search")
     status, _, complaint = give("status")
-    assert (status, complaint.count("\n")) == (2, 1)
+    assert (status, complaint.count("\n")) == (75, 1)
     assert "127.0.0.1" in complaint
     assert "hush" not in complaint
 
@@ -140,7 +140,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(give, mon
 def test_a_broker_that_does_not_answer_is_named(give, monkeypatch):
     monkeypatch.setenv("RELEVANCED_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9")
     status, _, complaint = give("consume", "--until-empty")
-    assert (status, complaint.count("\n")) == (2, 1)
+    assert (status, complaint.count("\n")) == (75, 1)
     assert "127.0.0.1:9" in complaint
 
 
@@ -188,6 +188,29 @@ def test_up_answers_takes_clicks_and_ends_cleanly(home, number, give):
     assert b"Traceback" not in complaint
     give("consume", "--until-empty")
     assert json.loads(give("status", "--json")[1])["log"]["clicks"] == clicks + 1
+
+
+def test_a_producer_that_sends_what_nobody_can_read_stops_its_consumer_and_not_the_search(home):
+    (home / "spool" / "broken.jsonl").write_bytes(b"broken\n" * 20)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "relevanced.daemon", "--home", str(home), "up", "--port", str(port)]
+    settings = {"HF_HUB_OFFLINE": "1", "RELEVANCED_INGEST__BAD_SHARE_OVER": "10"}
+    # The broker that is away is waited for, and nothing else waits with it.
+    settings["RELEVANCED_KAFKA__BOOTSTRAP_SERVERS"] = "127.0.0.1:9"
+    with subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE) as process:
+        try:
+            while not (halted := json.loads(_ask(process, f"http://127.0.0.1:{port}/healthz"))["halted_consumers"]):
+                time.sleep(0.1)
+            assert halted["spool"].startswith("20 of the last 20 records from spool cannot be read")
+            assert json.loads(_ask(process, f"http://127.0.0.1:{port}/v1/search?q=itch"))["hits"]
+            process.send_signal(signal.SIGTERM)
+            _, complaint = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, complaint
+    assert b"Our own records go to the spool meanwhile." in complaint
+    (home / "spool" / "broken.jsonl").unlink()
 
 
 def _ask(process: subprocess.Popen[bytes], url: str) -> bytes:

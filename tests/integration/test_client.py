@@ -2,6 +2,9 @@
 
 import json
 
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
 from relevanced.consumers.client import Client
 from relevanced.consumers.decode import decode
 from relevanced.consumers.memory import MemorySource
@@ -76,3 +79,21 @@ def test_without_a_server_the_queue_is_bounded_and_the_application_goes_on():
     assert events.dropped == 2
     events.close(0.1)
     assert events.dropped == 5
+
+
+def test_a_redirect_is_a_refusal_and_not_followed():
+    app, asked = FastAPI(), []
+
+    @app.post("/v1/events")
+    def door():
+        return RedirectResponse("/login", 302)
+
+    @app.get("/login")
+    def login():
+        asked.append("login")
+
+    with served_app(app) as http:
+        with Client(str(http.base_url)) as events:
+            events.click("q1", "d1")
+        assert asked == []
+    assert (events.refused, events.dropped) == (1, 0)

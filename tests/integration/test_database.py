@@ -12,7 +12,7 @@ from relevanced.daemon.errors import BadInput, Retry, StopDaemon
 
 
 def sentence_of_opening(url: str) -> str:
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises((BadInput, Retry)) as caught:
         Database.open(url, Path("unused"))
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -37,6 +37,8 @@ def test_a_block_that_ends_is_committed_and_one_that_raises_is_not(database: Dat
 def test_a_server_that_cannot_be_reached_is_named_without_the_password() -> None:
     url = "postgresql://ada:secret@127.0.0.1:1/relevanced"
     assert sentence_of_opening(url).startswith("Postgres at 127.0.0.1:1 cannot be used: ")
+    with pytest.raises(Retry):
+        Database.open(url, Path("unused"))
 
 
 def test_a_wrong_password_is_said(new_database_url: Callable[[], str]) -> None:

@@ -12,7 +12,7 @@ from kafka.admin import KafkaAdminClient
 from relevanced.consumers import kafka, kafka_sink
 from relevanced.consumers.kafka import KafkaSource
 from relevanced.consumers.kafka_sink import KafkaSink
-from relevanced.daemon.errors import BadInput, Retry
+from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventSource
 from relevanced.daemon.rehearsal.broker import running_broker
 from tests.sources import EventSourceSuite, drain, ids, record
@@ -108,14 +108,14 @@ def test_the_log_stores_offsets_count_and_not_those_of_the_group(transport: Kafk
     successor.close()
 
 
-def test_a_broker_that_is_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_not_there_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (kafka, kafka_sink):
         monkeypatch.setattr(module, "ANSWER_MS", 500)
     for part in (
         lambda: KafkaSource("127.0.0.1:1", ["t"], "g", stored=nothing_stored),
         lambda: KafkaSink("127.0.0.1:1"),
     ):
-        with pytest.raises(BadInput, match=r"No Kafka broker at 127\.0\.0\.1:1 answers"):
+        with pytest.raises(Retry, match=r"No Kafka broker at 127\.0\.0\.1:1 answers"):
             part()
 
 

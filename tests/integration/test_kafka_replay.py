@@ -79,8 +79,7 @@ def test_a_replay_stores_again_and_counts_once(
     )
     parts = Parts(tmp_path, Settings(database_url=new_database_url(), kafka=kafka))
     parts.sink.write([search("q1", "d1", "d2"), click("q1", "d2")])
-    spool, source = parts.sources()
-    spool.close()
+    source = parts.source_openers()["kafka"]()
     consume_until_empty(source, parts.log_store)
     source.close()
     before = evidence(parts.log_store)
@@ -88,7 +87,7 @@ def test_a_replay_stores_again_and_counts_once(
 
     outcome = parts.replay("beginning")
     assert outcome.sentence.startswith(f"{source.name} goes on from beginning in ")
-    _, again = parts.sources()
+    again = parts.source_openers()["kafka"]()
     assert consume_until_empty(again, parts.log_store).numbers["stored"] == 2
     again.close()
     assert evidence(parts.log_store) == before
@@ -101,8 +100,7 @@ def test_a_click_before_its_query_or_a_week_after_it_counts_and_a_producers_retr
     name = uuid4().hex
     kafka = KafkaPolicy(bootstrap_servers=address, query_topic=f"{name}.q", event_topic=f"{name}.e", group=name)
     parts = Parts(tmp_path, Settings(database_url=new_database_url(), kafka=kafka))
-    spool, source = parts.sources()
-    spool.close()
+    source = parts.source_openers()["kafka"]()
     early, late = click("q1", "d1"), click("q1", "d2") | {"timestamp": "2026-01-08T00:00:00Z"}
     for records in ([early, early], [search("q1", "d1", "d2", "d3")] * 3, [late, late]):
         parts.sink.write(records)  # each is stored, and in the log, before the next is there

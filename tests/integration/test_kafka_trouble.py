@@ -19,7 +19,7 @@ from kafka.admin import KafkaAdminClient
 
 from relevanced.consumers import kafka
 from relevanced.consumers.kafka import KafkaSource
-from relevanced.daemon.errors import BadInput, Retry, StopDaemon
+from relevanced.daemon.errors import Retry, StopDaemon
 from relevanced.daemon.rehearsal.broker import running_broker
 from tests.sources import ids, next_batch
 
@@ -279,7 +279,7 @@ def test_tls_settings_reach_the_connection(monkeypatch: pytest.MonkeyPatch) -> N
         thread = threading.Thread(target=greet)
         thread.start()
         client = {"security_protocol": "SSL", "ssl_cafile": str(certificate), "client_id": "shop"}
-        with pytest.raises(BadInput, match="No Kafka broker"):
+        with pytest.raises(Retry, match="No Kafka broker"):
             KafkaSource(f"127.0.0.1:{server.getsockname()[1]}", ["t"], "g", stored=lambda source: {}, client=client)
         thread.join()
     assert b"shop" in greetings[0]

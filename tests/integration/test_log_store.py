@@ -227,7 +227,7 @@ def test_a_lost_connection_to_postgres_is_a_retry_and_then_goes_on(lake: Lake, l
 
 
 def test_a_database_that_does_not_answer_is_said_in_one_sentence_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(Retry) as caught:
         LogStore.open("postgresql://me:secret@127.0.0.1:1/db", tmp_path / "lake")
     assert "127.0.0.1" in str(caught.value)
     assert "secret" not in str(caught.value)

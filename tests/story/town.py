@@ -56,7 +56,7 @@ def settle(home: Path, dataset: Dataset, settings: str = SETTINGS) -> None:
         ]
     )
     parts.sink.write([click for pair in zip(sessions, answers, strict=True) for click in searchers.click(*pair)])
-    (spool,) = parts.sources()
+    spool = parts.source_openers()["spool"]()
     consume_until_empty(spool, parts.log_store)
     spool.close()
     parts.close()

@@ -64,6 +64,14 @@ def test_a_wrong_variable_is_named_as_such(toml: Path, monkeypatch: pytest.Monke
         load_settings(toml)
 
 
+def test_a_list_stands_in_a_variable_with_commas(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELEVANCED_INTAKE__ALLOWED_ORIGINS", "https://a.example, https://b.example")
+    monkeypatch.setenv("RELEVANCED_KAFKA__TOPICS", "one,two")
+    settings = load_settings(toml)
+    assert settings.intake.allowed_origins == ("https://a.example", "https://b.example")
+    assert settings.kafka.topics == ("one", "two")
+
+
 def test_a_variable_that_is_no_setting_is_named(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELEVANCED_PORT", "tcp://10.0.0.7:8765")  # as Kubernetes does for a service
     load_settings(toml)

@@ -100,6 +100,21 @@ def test_a_renamed_file_is_the_same_file(tmp_path: Path) -> None:
     assert values(source) == [b"2"]
 
 
+def test_a_file_that_logrotate_moves_away_is_read_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b"one\n")
+    source = SpoolSource(tmp_path)
+    assert values(source) == [b"one"]
+    with file.open("ab") as writer:
+        file.rename(tmp_path / "a.jsonl.1")
+        file.write_bytes(b"three\n")
+        writer.write(b"two\n")
+    assert sorted(values(source)) == [b"three", b"two"]
+    (tmp_path / "a.jsonl.1").rename(tmp_path / "a.jsonl-20260131")
+    (tmp_path / "a.jsonl.2.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
+    assert values(source) == []
+
+
 def test_a_new_file_on_an_old_inode_is_a_new_file(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(b"first 1\nfirst 2\n")
