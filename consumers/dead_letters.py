@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import pyarrow as pa
 from annotated_types import Ge, Interval
 
-from relevanced.consumers.impressions import MOMENT
+from relevanced.consumers.moments import MOMENT
 from relevanced.daemon.errors import StopDaemon
 from relevanced.daemon.records import RawRecord
 

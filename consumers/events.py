@@ -89,8 +89,10 @@ class _AboutADocument:
     @property
     def document_id(self) -> str | None:
         """The document it was about, if any; producers write it as a string or an integer."""
-        about = self.event_attributes.object if self.event_attributes else None
-        return None if about is None or about.object_id in (None, "") else str(about.object_id)
+        attributes = self.event_attributes
+        about = attributes.object if attributes else None
+        object_id = about.object_id if about else None
+        return None if object_id is None or object_id == "" else str(object_id)
 
     @property
     def position(self) -> int | None:

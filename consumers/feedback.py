@@ -10,7 +10,8 @@ from typing import Final
 import pyarrow as pa
 
 from relevanced.consumers.events import UbiEvent, UbiRecord, number
-from relevanced.consumers.impressions import MOMENT, who_and_when
+from relevanced.consumers.impressions import who_and_when
+from relevanced.consumers.moments import MOMENT
 
 FEEDBACK: Final = pa.schema(
     {

@@ -18,7 +18,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, RetriableError
 
 from relevanced.consumers.kafka_client import ANSWER_MS, Setting, client_settings, no_answer, not_begun
-from relevanced.consumers.kafka_cutting import Cut, cut_batches
+from relevanced.consumers.kafka_cutting import cut_batches
 from relevanced.consumers.kafka_places import Names, begin_at, beyond_the_end, source_name
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.records import Batch, RawRecord
@@ -95,10 +95,10 @@ class KafkaSource:
             )
         except (KafkaError, ValueError, OSError) as error:
             raise not_begun(bootstrap_servers, error) from error
-        cut_batches(self._consumer)
+        self._placed: dict[TopicPartition, str] = {}  # the partitions that are read, by the names they began with
+        cut_batches(self._consumer, self._placed)
         self.name = source_name(self._consumer, bootstrap_servers, group)
         self._names = Names(self._consumer)
-        self._placed: dict[TopicPartition, str] = {}  # the partitions that are read, by the names they began with
         self._to_tell: dict[TopicPartition, OffsetAndMetadata] = {}
         self._has_joined = False
         self._compared_at = monotonic()
@@ -127,14 +127,9 @@ class KafkaSource:
                 self._polled_at = monotonic()
             records: list[RawRecord] = []
             next_offsets: dict[str, int] = {}
-            for place, messages in found.items():
-                partition = self._placed[place]
-                records += [
-                    RawRecord(partition, offset, value)
-                    for offset, value in messages
-                    if value is not None  # a compacted topic's mark for what was deleted
-                ]
-                next_offsets[partition] = messages[-1].offset + 1
+            for place, some in found.items():
+                records += some
+                next_offsets[self._placed[place]] = some[-1].offset + 1
         return Batch(self.name, records, next_offsets)
 
     def seek(self, offsets: Mapping[str, int]) -> None:
@@ -162,12 +157,12 @@ class KafkaSource:
         self._tell_group()
         self._consumer.close(timeout_ms=ANSWER_MS)
 
-    def _fetch(self, max_records: int) -> dict[TopicPartition, list[Cut]]:
+    def _fetch(self, max_records: int) -> dict[TopicPartition, list[RawRecord]]:
         deadline = monotonic() + JOIN_SECONDS
         while True:
             had_joined = self._has_joined
             try:
-                found: dict[TopicPartition, list[Cut]] = self._consumer.poll(POLL_MS, max_records)
+                found: dict[TopicPartition, list[RawRecord]] = self._consumer.poll(POLL_MS, max_records)
             except (OffsetOutOfRangeError, LogTruncationError) as error:
                 found, had_joined = {}, True
                 self._give_up_places(error.args[0])
@@ -193,7 +188,7 @@ class KafkaSource:
             except (ValueError, KeyError):  # no longer assigned
                 self._placed.pop(place, None)
 
-    def _refuse_what_is_of_another_topic(self, found: dict[TopicPartition, list[Cut]]) -> None:
+    def _refuse_what_is_of_another_topic(self, found: dict[TopicPartition, list[RawRecord]]) -> None:
         for place in [place for place in found if place not in self._placed]:
             del found[place]
         if found and monotonic() - self._compared_at > COMPARE_SECONDS:

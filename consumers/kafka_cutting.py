@@ -9,38 +9,89 @@ in all of them at once, in a fifth of the time. What is not plain - transactions
 to be worth it - is left to kafka-python. https://kafka.apache.org/documentation/#recordbatch has the format.
 """
 
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+import sys
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import Any, Final
 
 import numpy as np
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import Fetcher, IsolationLevel
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 
+from relevanced.daemon.records import RawRecord
+
 MIN_RECORDS: Final = 16  # in a batch, below which numpy's calls cost more than they save
 MAX_VARINT_BYTES: Final = 10  # of 64 bits
 
-
-class Cut(NamedTuple):
-    """What is wanted of a record; `value` is None where a compacted topic marks what was deleted."""
-
-    offset: int
-    value: bytes | None
+_raw_record: Final = partial(tuple.__new__, RawRecord)  # of a tuple; half the time that RawRecord() takes
 
 
-def cut_batches(consumer: KafkaConsumer) -> None:
-    """Let this consumer's polls give a Cut for each record, in place of kafka-python's own."""
-    consumer._fetcher.PartitionRecords = _CutRecords  # no setting of kafka-python's does it; hence its pinned version
+@dataclass(slots=True)
+class Cuts:
+    """What is wanted of a batch's records, or of those that are left; a value is None where compaction marks a gap."""
+
+    offsets: list[int]
+    values: list[bytes | None]
 
 
-class _CutRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-python ships no types
+def cut_batches(consumer: KafkaConsumer, names: Mapping[TopicPartition, str]) -> None:
+    """
+    Let this consumer's polls give RawRecords in place of kafka-python's own, without those that have no value.
+
+    Args:
+        names: the partitions', looked at with each poll; where one has none, its records are for nobody.
+    """
+
+    class NamedRecords(CutRecords):
+        partition_names = names
+
+    consumer._fetcher.PartitionRecords = NamedRecords  # no setting of kafka-python's does it; hence its pinned version
+
+
+class CutRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-python ships no types
     """kafka-python's reader of one partition's part of an answer, which keeps the place that the next fetch begins."""
 
-    def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Cut]:
+    partition_names: Mapping[TopicPartition, str] = {}
+    _left: Cuts | None = None  # of a batch of which a poll wanted a part
+
+    def take(self, n: int | None = None) -> list[RawRecord]:
+        """
+        Take the next records, n at most.
+
+        Raises: CorruptRecordError, once the records before the corrupt ones are taken.
+        """
+        self._maybe_raise_next_inline_exception()
+        records: list[RawRecord] = []
+        name, room = self.partition_names.get(self.topic_partition, ""), n or sys.maxsize
+        try:
+            while room > 0 and (cuts := self._left or next(self.record_iterator, None)) is not None:
+                offsets, values = cuts.offsets[:room], cuts.values[:room]
+                self.next_fetch_offset = offsets[-1] + 1
+                self._left = Cuts(cuts.offsets[room:], cuts.values[room:]) if room < len(cuts.offsets) else None
+                room -= len(offsets)
+                cut_now = map(_raw_record, zip(repeat(name), offsets, values, strict=False))
+                records += [one for one in cut_now if one.value is not None] if None in values else cut_now
+        except Exception as error:  # whatever it is, it comes after the records before it, as kafka-python has it
+            if not records:
+                raise
+            self._next_inline_exception = error
+        return records
+
+    def _maybe_skip_record(self, cuts: Cuts) -> bool:
+        """Leave out what comes before the offset that was asked for, which may lie within a batch."""
+        begin = bisect_left(cuts.offsets, self.fetch_offset)
+        del cuts.offsets[:begin], cuts.values[:begin]
+        return not cuts.offsets
+
+    def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Cuts]:
         if self.isolation_level == IsolationLevel.READ_COMMITTED:
             for record in super()._unpack_records(tp, records, *deserializers):
-                yield Cut(record.offset, record.value)
+                yield Cuts([record.offset], [record.value])
             return
         batch = None
         while (following := records.next_batch()) is not None:
@@ -52,29 +103,25 @@ class _CutRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-pyth
                 if batch.is_control_batch:  # says how a transaction ended, and is not for readers
                     self.next_fetch_offset = batch.next_offset
                     continue
-            for record in self._read(batch):
-                self.next_fetch_offset = record.offset + 1
-                yield record
+            cuts = self._read(batch)
+            self.records_read += len(cuts.offsets)
+            if cuts.offsets:
+                yield cuts
         if batch is not None and batch.magic == 2:
             self.next_fetch_offset = batch.next_offset  # compaction may have taken the batch's last records
         self.drain()
 
-    def _read(self, batch: Any) -> Iterator[Cut]:
+    def _read(self, batch: Any) -> Cuts:
         self.bytes_read += batch.size_in_bytes
         if batch.magic == 2 and batch.records_count >= MIN_RECORDS:
-            self.records_read += batch.records_count
             return cut(batch)
-        return self._counted(batch)
-
-    def _counted(self, batch: Any) -> Iterator[Cut]:
-        for record in batch:
-            if self.check_crcs and not record.validate_crc():  # the older formats have one each
-                raise CorruptRecordError(f"The record at offset {record.offset} has a wrong checksum.")
-            self.records_read += 1
-            yield Cut(record.offset, record.value)
+        found = list(batch)
+        if self.check_crcs and not all(record.validate_crc() for record in found):  # the older formats have one each
+            raise CorruptRecordError(f"A record behind offset {batch.base_offset} has a wrong checksum.")
+        return Cuts([record.offset for record in found], [record.value for record in found])
 
 
-def cut(batch: DefaultRecordBatch) -> Iterator[Cut]:
+def cut(batch: DefaultRecordBatch) -> Cuts:
     """
     Cut a batch of format 2 into its records.
 
@@ -91,7 +138,7 @@ def cut(batch: DefaultRecordBatch) -> Iterator[Cut]:
         data[begin:end] if begin <= end else None
         for begin, end in zip(value_begins.tolist(), value_ends.tolist(), strict=True)
     ]
-    return map(Cut, (batch.base_offset + offsets).tolist(), values)
+    return Cuts((batch.base_offset + offsets).tolist(), values)
 
 
 def _bounds(data: bytes, position: int, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog, EventSource
 from relevanced.daemon.records import Batch, Outcome, RawRecord
 
-MAX_RECORDS: Final = 25_000  # a batch; a commit costs about the same for 100 records as for some thousands
+MAX_RECORDS: Final = 50_000  # a batch; a commit costs about the same for 100 records as for some thousands
 MAX_BYTES: Final = 64_000_000  # and no more of long ones, so that two batches fit into memory
 GATHER_SECONDS: Final = 1.0  # until a batch is stored that has not become full
 IDLE_SECONDS: Final = 0.2  # between polls that found nothing

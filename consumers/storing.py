@@ -9,6 +9,7 @@ disk's, and so they can be done for two batches at once.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 
@@ -21,6 +22,10 @@ from relevanced.daemon.clock import SystemClock
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog
 from relevanced.daemon.records import Batch, Outcome, RawRecord
+
+PIECE: Final = (
+    1_000  # records made rows of at once; their objects fit into a processor's cache, those of a batch do not
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,25 @@ class Prepared:
 
 def prepare(batch: Batch) -> Prepared:
     """Make rows of a batch, and dead letters of what no row can be made of."""
-    decoded, tables = _rows_of(batch.records)
-    tables["dead_letter"] = dead_letter_rows(batch.source, decoded.rejects, SystemClock().now())
+    pieces: dict[str, list[pa.Table]] = {}
+    rejects: list[tuple[RawRecord, str]] = []
+    stored = 0
+    for begin in range(0, len(batch.records), PIECE):
+        decoded, tables = _rows_of(batch.records[begin : begin + PIECE])
+        for name, rows in tables.items():
+            pieces.setdefault(name, []).append(rows)
+        rejects += decoded.rejects
+        stored += len(decoded.queries) + len(decoded.events)
+    pieces["dead_letter"] = [dead_letter_rows(batch.source, rejects, SystemClock().now())]
+    tables = {name: pa.concat_tables(found).combine_chunks() for name, found in pieces.items()}
     return Prepared(
         batch.source,
         {name: rows for name, rows in tables.items() if rows.num_rows},
         {**batch.next_offsets, **batch.begins},
         batch.next_offsets,
         len(batch.records),
-        len(decoded.queries) + len(decoded.events),
-        [reason for _, reason in decoded.rejects],
+        stored,
+        [reason for _, reason in rejects],
     )
 
 

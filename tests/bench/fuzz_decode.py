@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from relevanced.consumers import loop
 from relevanced.consumers.dead_letters import BadShare, IngestPolicy
-from relevanced.consumers.decode import decode, decode_regular
+from relevanced.consumers.decode import decode, read_regular
 from relevanced.consumers.memory import MemorySource
 from relevanced.daemon.errors import DeadLetter
 
@@ -121,7 +121,7 @@ def action_lines(values: list[bytes]) -> int:
         try:
             found += decode(value) is None
         except DeadLetter:
-            assert decode_regular(value) is None
+            assert read_regular([value]) is None
     return found
 
 

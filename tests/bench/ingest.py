@@ -128,7 +128,6 @@ def ingest(servers: str, count: int, database_url: str, home: str, group: str) -
     begun = begin_together()
     watcher = threading.Thread(target=watch)
     watcher.start()
-    source.seek({})
     loop.run(source, log, stop)
     watcher.join()
     source.close()

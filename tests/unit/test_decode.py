@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from relevanced.consumers import decode as decode_module
 from relevanced.consumers.clicks import click_rows
-from relevanced.consumers.decode import MAX_RECORD, decode, decode_batch, decode_regular
-from relevanced.consumers.events import UbiEvent, UbiQuery
+from relevanced.consumers.decode import MAX_RECORD, decode, decode_batch, read_regular
+from relevanced.consumers.events import Instant, UbiEvent, UbiQuery
 from relevanced.consumers.feedback import feedback_rows
 from relevanced.consumers.impressions import impression_rows, query_rows
+from relevanced.consumers.moments import are_moments, moments
 from relevanced.daemon.errors import DeadLetter
 from relevanced.daemon.records import RawRecord
-from tests.bench.fuzz_decode import fuzz, fuzzed
+from tests.bench.fuzz_decode import fuzz, fuzzed, sound
 
 # Real and generated records of every application and action of github.com/o19s/chorus-opensearch-edition, sample-data
 # (Apache-2.0), unchanged, each after its action line of the bulk format.
@@ -292,15 +294,77 @@ def test_an_offset_that_is_none_does_not_stop_the_loop(value: Any) -> None:
 @given(st.integers(0, 2**32))
 def test_what_is_read_in_one_pass_is_what_the_authority_reads(seed: int) -> None:
     value = fuzzed(random.Random(seed))
-    if (regular := decode_regular(value)) is None:
+    if (found := read_regular([value])) is None:
         return
-    full = decode(value)
+    (regular,), full = found, decode(value)
     if isinstance(full, UbiQuery):
         assert query_rows([regular]).equals(query_rows([full]))
     else:
         assert isinstance(full, UbiEvent)
         for rows in (impression_rows, click_rows, feedback_rows):
             assert rows([regular]).equals(rows([full]))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2**32)), min_size=1, max_size=40), st.sampled_from([1, 3, 100]))
+def test_what_stands_beside_a_record_changes_nothing_about_it(kinds: list[tuple[bool, int]], together: int) -> None:
+    values = [
+        json.dumps(sound(random.Random(seed))).encode() if is_sound else fuzzed(random.Random(seed))
+        for is_sound, seed in kinds
+    ]
+    records = [RawRecord("p", number, value) for number, value in enumerate(values)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_module, "TOGETHER", together)
+        all_at_once = decode_batch(records)
+    alone = [decode_batch([record]) for record in records]
+    assert query_rows(all_at_once.queries).equals(query_rows([query for one in alone for query in one.queries]))
+    events = [event for one in alone for event in one.events]
+    for rows in (impression_rows, click_rows, feedback_rows):
+        assert rows(all_at_once.events).equals(rows(events))
+    assert all_at_once.rejects == [reject for one in alone for reject in one.rejects]
+
+
+PARTS = st.just(" ") | st.sampled_from(
+    [
+        "2025",
+        "0001",
+        "0002",
+        "9998",
+        "9999",
+        "-01",
+        "-02",
+        "-30",
+        "0124",
+        "T",
+        "t",
+        "07",
+        ":31",
+        ":30",
+        ":60",
+        "24",
+        ".6",
+        ".699",
+        ".123456",
+        ".1234567",
+        ",5",
+        "Z",
+        "z",
+        "+00:00",
+        "-0130",
+        "+05",
+        "+23:59",
+        "+24:00",
+        "-W05",
+    ]
+)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=10).map("".join))
+@example("2025-01-24T07:31:30.699+00:00")
+@example("2025-01-24 07:31Z")
+@example("9998-12-31T23:59:60-01")
+def test_a_moment_that_is_read_together_with_others_is_what_it_is_alone(text: str) -> None:
+    if are_moments([text]):
+        assert moments([text])[0].as_py() == Instant.read(text)
 
 
 def test_of_many_fuzzed_records_each_becomes_a_row_or_a_dead_letter() -> None:

@@ -13,7 +13,7 @@ from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecords
 
-from relevanced.consumers.kafka_cutting import MIN_RECORDS, Cut, _CutRecords, cut
+from relevanced.consumers.kafka_cutting import MIN_RECORDS, CutRecords, cut
 
 PLACE = TopicPartition("ubi", 0)
 CONTROL = 0b100000
@@ -39,12 +39,18 @@ def batch_of(found: Sequence[Record], *, codec: int = 0, base: int = 0, is_contr
     return bytes(data)
 
 
-def read_by(reader: Any, data: bytes, fetch_offset: int = 0, *, check_crcs: bool = True) -> tuple[list[Cut], int, Any]:
+def read_by(
+    reader: Any, data: bytes, fetch_offset: int = 0, *, check_crcs: bool = True
+) -> tuple[list[tuple[int, bytes]], int, Any]:
     drained: list[Any] = []
     part = reader(fetch_offset, PLACE, MemoryRecords(data), check_crcs=check_crcs, on_drain=drained.append)
-    found = [Cut(one.offset, one.value) for one in part.take(7)]
-    found += [Cut(one.offset, one.value) for one in part.take()] if part else []
-    return found, part.next_fetch_offset, [bool(part), len(drained), part.leader_epoch, part.records_read]
+    found = part.take(7)
+    found += part.take() if part else []
+    return (
+        [(one.offset, one.value) for one in found if one.value is not None],
+        part.next_fetch_offset,
+        [bool(part), len(drained), part.leader_epoch, part.records_read],
+    )
 
 
 def many(values: Sequence[bytes | None]) -> list[Record]:
@@ -54,13 +60,13 @@ def many(values: Sequence[bytes | None]) -> list[Record]:
 @given(st.lists(st.lists(plain, min_size=1, max_size=3 * MIN_RECORDS), min_size=1, max_size=3), st.integers(0, 200))
 def test_it_reads_what_kafka_python_reads(batches: list[list[Record]], fetch_offset: int) -> None:
     data = b"".join(batch_of(found, base=20_000 * number) for number, found in enumerate(batches))
-    assert read_by(_CutRecords, data, fetch_offset) == read_by(Fetcher.PartitionRecords, data, fetch_offset)
+    assert read_by(CutRecords, data, fetch_offset) == read_by(Fetcher.PartitionRecords, data, fetch_offset)
 
 
 @pytest.mark.parametrize("codec", range(5))
 def test_every_codec_is_read(codec: int) -> None:
     found = many([b"value %d" % number * 30 for number in range(1000)])
-    read, next_offset, _ = read_by(_CutRecords, batch_of(found, codec=codec, base=2**40))
+    read, next_offset, _ = read_by(CutRecords, batch_of(found, codec=codec, base=2**40))
     assert [value for _, value in read] == [value for _, _, _, value, _ in found]
     assert [offset for offset, _ in read] == list(range(2**40, 2**40 + 1000))
     assert next_offset == 2**40 + 1000
@@ -68,7 +74,7 @@ def test_every_codec_is_read(codec: int) -> None:
 
 def test_what_says_how_a_transaction_ended_is_passed_over() -> None:
     data = batch_of(many([b"a"] * 20)) + batch_of(many([b"end"]), base=20, is_control=True)
-    read = read_by(_CutRecords, data, check_crcs=False)
+    read = read_by(CutRecords, data, check_crcs=False)
     assert read == read_by(Fetcher.PartitionRecords, data, check_crcs=False)
     assert (len(read[0]), read[1]) == (20, 21)
 
@@ -77,7 +83,7 @@ def test_a_damaged_batch_is_refused() -> None:
     data = bytearray(batch_of(many([b"value"] * 100)))
     data[-10] ^= 1
     with pytest.raises(CorruptRecordError, match="wrong checksum"):
-        read_by(_CutRecords, bytes(data))
+        read_by(CutRecords, bytes(data))
 
 
 @given(st.lists(plain, min_size=MIN_RECORDS, max_size=2 * MIN_RECORDS), st.data())
@@ -88,7 +94,42 @@ def test_damage_that_the_checksum_does_not_show_ends_in_the_same_error(
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(HEADER_BYTES, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
-        cuts = list(cut(DefaultRecordBatch(bytes(damaged))))
+        cuts = cut(DefaultRecordBatch(bytes(damaged)))
     except CorruptRecordError:
         return
-    assert len(cuts) == len(found)
+    assert len(cuts.offsets) == len(cuts.values) == len(found)
+
+
+def test_a_poll_takes_so_many_and_the_next_goes_on_behind_them() -> None:
+    data = batch_of(many([b"value"] * 50)) + batch_of(many([b"value", None] * 25), base=50)
+    part = CutRecords(10, PLACE, MemoryRecords(data))
+    taken, places = [], []
+    while part:
+        taken.append([record.offset for record in part.take(15)])
+        places.append(part.next_fetch_offset)
+    assert taken[:3] == [list(range(10, 25)), list(range(25, 40)), [*range(40, 50), 50, 52, 54]]
+    assert [offset for some in taken for offset in some] == [*range(10, 50), *range(50, 100, 2)]
+    assert places[:3] == [25, 40, 55]
+    assert places[-1] == 100
+
+
+def test_records_bear_the_name_that_their_partition_has_when_they_are_taken() -> None:
+    names: dict[TopicPartition, str] = {}
+
+    class Named(CutRecords):
+        partition_names = names
+
+    part = Named(0, PLACE, MemoryRecords(batch_of(many([b"value"] * 50))))
+    assert {record.partition for record in part.take(10)} == {""}
+    names[PLACE] = "ubi@1:0"
+    assert {record.partition for record in part.take(10)} == {"ubi@1:0"}
+
+
+def test_damage_in_a_later_batch_costs_no_record_before_it() -> None:
+    damaged = bytearray(batch_of(many([b"value"] * 100), base=100))
+    damaged[-10] ^= 1
+    part = CutRecords(0, PLACE, MemoryRecords(batch_of(many([b"value"] * 100)) + bytes(damaged)))
+    assert len(part.take(150)) == 100
+    assert part.next_fetch_offset == 100
+    with pytest.raises(CorruptRecordError):
+        part.take(150)
