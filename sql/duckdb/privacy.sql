@@ -62,14 +62,24 @@ CREATE OR REPLACE MACRO memory.main.without_phones(text) AS
         'g'
     );
 CREATE OR REPLACE MACRO memory.main.masked(text) AS
+    -- The lambdas give each step a name for what the one before made. Without them every macro would repeat it, and to
+    -- plan a statement with masked() would take 28 ms.
     CASE WHEN regexp_matches(text, '@|\d[\d ()./-]{6}')
-         THEN without_phones(without_cards(
-                  -- The longest kinds first: 19 digits, then 16, 15 and 14; only what an issuer's number begins with.
-                  without_cards(
-                      without_ibans(without_emails(text)),
-                      '\b(?:4\d{3}|62\d{2})[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}[ -]?\d{3}\b'
-                  ),
-                  '\b(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6011|6[245]\d{2}|35[2-8]\d)[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}\b'
-                  || '|\b3[47]\d{2}[ -]?\d{6}[ -]?\d{5}\b|\b3(?:0[0-5]|[68]\d)\d[ -]?\d{6}[ -]?\d{4}\b'
-              ))
+         THEN list_transform(
+             list_transform(
+                 -- The longest kinds first: 19 digits, then 16, 15 and 14; only what an issuer's number begins with.
+                 list_transform(
+                     list_transform([without_emails(text)], lambda one: without_ibans(one)),
+                     lambda one: without_cards(
+                         one, '\b(?:4\d{3}|62\d{2})[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}[ -]?\d{3}\b'
+                     )
+                 ),
+                 lambda one: without_cards(
+                     one,
+                     '\b(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6011|6[245]\d{2}|35[2-8]\d)[ -]?\d{4}[ -]?\d{4}[ -]?\d{4}\b'
+                     || '|\b3[47]\d{2}[ -]?\d{6}[ -]?\d{5}\b|\b3(?:0[0-5]|[68]\d)\d[ -]?\d{6}[ -]?\d{4}\b'
+                 )
+             ),
+             lambda one: without_phones(one)
+         )[1]
          ELSE text END;
