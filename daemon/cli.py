@@ -140,6 +140,7 @@ def consume(
     with opened(context) as parts:
         if start is not None:
             say(parts.replay(start).sentence)
+        parts.log_store.only_write()
         openers = parts.source_openers()
         if not until_empty:
             consume_all(openers, parts.log_store, stop_on_signals(), parts.settings.ingest)

@@ -181,6 +181,11 @@ class LogStore:
         with self._cursor() as cursor:
             yield cursor
 
+    def only_write(self) -> None:
+        """Take one thread for itself: a process that only stores batches keeps the others for reading them."""
+        with self._cursor() as cursor:
+            cursor.execute("SET threads = 1")
+
     def offsets(self, source: str) -> dict[str, int]:
         """Where each partition of the source goes on, as of now."""
         with self._cursor() as cursor:

@@ -112,6 +112,7 @@ class TimedSource(KafkaSource):
 def ingest(servers: str, count: int, database_url: str, home: str, group: str) -> dict[str, Any]:
     """One member of the group, until the group has stored all."""
     log = LogStore.open(database_url, Path(home))
+    log.only_write()  # as `relevanced consume` does
     source = TimedSource(servers, [TOPIC], group, stored=log.offsets)
     while not source.poll(1).records:
         pass
