@@ -28,6 +28,7 @@ JOIN_SECONDS: Final = 15.0  # brokers let a new group wait about 3 s for further
 SESSION_MS: Final = 10_000  # after which the partitions of a consumer that was killed go to another
 MAX_POLL_MS: Final = 60_000  # how long the group waits for a member that does not answer, before it goes on without
 ANSWER_GROUP_SECONDS: Final = 2.0  # between polls on behalf of a loop that is at work; far below MAX_POLL_MS
+LOOK_SECONDS: Final = 5.0  # between two looks at the stored offsets while nothing comes
 COMPARE_SECONDS: Final = 1.0  # between two looks at the topics' ids; a topic does not outgrow its forerunner in that
 
 _logger: Final = structlog.get_logger(__name__)
@@ -101,7 +102,8 @@ class KafkaSource:
         self._names = Names(self._consumer)
         self._to_tell: dict[TopicPartition, OffsetAndMetadata] = {}
         self._has_joined = False
-        self._compared_at = monotonic()
+        self._known: dict[str, int] = {}  # the stored offsets, as far as this consumer has heard
+        self._compared_at = self._looked_at = monotonic()
         self._polled_at = monotonic()
         self._turn, self._closed = threading.Lock(), threading.Event()
         self._consumer.subscribe(list(topics), listener=_HoldWhenAssigned(self._consumer, self._placed))
@@ -121,6 +123,7 @@ class KafkaSource:
                 found = self._fetch(max_records)
                 if not found:
                     self._check_that_the_broker_answers()
+                    self._follow_a_replay()
             except KafkaError as error:
                 raise self._treated(error) from error
             finally:
@@ -148,6 +151,7 @@ class KafkaSource:
         """Note what the next poll tells the group, without waiting for its answer."""
         for place, name in list(self._placed.items()):
             if name in offsets:
+                self._known[name] = offsets[name]
                 self._to_tell[place] = OffsetAndMetadata(offsets[name])
 
     def close(self) -> None:
@@ -184,6 +188,7 @@ class KafkaSource:
             try:
                 self._consumer.seek(place, offset)
                 self._placed[place] = names[place]
+                self._known[names[place]] = stored.get(names[place], 0)
                 self._consumer.resume(place)
             except (ValueError, KeyError):  # no longer assigned
                 self._placed.pop(place, None)
@@ -233,6 +238,19 @@ class KafkaSource:
             if end is not None and offset is not None and end < offset:
                 self._compare_topics([place])
                 raise beyond_the_end(name, offset)
+
+    def _follow_a_replay(self) -> None:
+        """
+        Go back with a partition whose stored offset was set back by `relevanced consume --from`.
+
+        Raises: Retry when the log store is away.
+        """
+        if monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = monotonic()
+        stored = self._stored(self.name)
+        back = {place for place, name in self._placed.items() if stored.get(name, 0) < self._known.get(name, 0)}
+        self._begin(back, stored)
 
     def _stand_in(self) -> None:
         while not self._closed.wait(ANSWER_GROUP_SECONDS / 2):

@@ -40,22 +40,24 @@ def run(source: EventSource, log: EventLog, stop: threading.Event, policy: Inges
 
     Raises: StopDaemon and BadInput, which waiting does not mend.
     """
-    at_its_place, pause = False, FIRST_PAUSE_SECONDS
+    known: dict[str, int] | None = None  # the stored offsets, as this consumer has left them
+    pause = FIRST_PAUSE_SECONDS
     bad_share = BadShare(source.name, policy)
     gc.set_threshold(GARBAGE_OBJECTS)
     with ThreadPoolExecutor(1, thread_name_prefix=f"{source.name} storing") as storing:
         in_hand: tuple[Prepared, Future[Outcome]] | None = None
         while not stop.is_set() or in_hand:
             try:
-                if not at_its_place:
-                    source.seek(log.offsets(source.name))
-                    at_its_place = True
+                if known is None:
+                    known = log.offsets(source.name)
+                    source.seek(known)
                 prepared = prepare(_nothing(source) if stop.is_set() else gather(source, stop))
                 if in_hand:
                     _tell(_finish(source, *in_hand))
+                    known |= in_hand[0].next_offsets
                     in_hand, pause = None, FIRST_PAUSE_SECONDS
                 if prepared.next_offsets:
-                    in_hand = prepared, storing.submit(store, prepared, log, bad_share)
+                    in_hand = prepared, storing.submit(store, prepared, log, bad_share, dict(known))
                 elif not stop.is_set():
                     stop.wait(IDLE_SECONDS)
             except Retry as error:
@@ -64,7 +66,7 @@ def run(source: EventSource, log: EventLog, stop: threading.Event, policy: Inges
                 if in_hand:
                     with suppress(Retry):
                         in_hand[1].result()
-                in_hand, at_its_place = None, False
+                in_hand, known = None, None
                 _logger.warning("Waiting to try again.", source=source.name, reason=str(error), seconds=pause)
                 stop.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -75,7 +77,7 @@ def step(source: EventSource, log: EventLog, bad_share: BadShare | None = None) 
     batch = source.poll(MAX_RECORDS)
     if not batch.next_offsets:
         return Outcome(f"Nothing new from {source.name}.", verdict="nothing")
-    outcome = store(prepare(batch), log, bad_share or BadShare(source.name, DEFAULTS))
+    outcome = store(prepare(batch), log, bad_share or BadShare(source.name, DEFAULTS), {})
     source.commit(batch.next_offsets)  # a courtesy to lag monitors
     return outcome
 

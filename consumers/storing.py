@@ -70,15 +70,19 @@ def prepare(batch: Batch) -> Prepared:
     )
 
 
-def store(prepared: Prepared, log: EventLog, bad_share: BadShare) -> Outcome:
+def store(prepared: Prepared, log: EventLog, bad_share: BadShare, known: Mapping[str, int]) -> Outcome:
     """
     Take a batch to the log store.
 
+    Args:
+        known: the stored offsets as this consumer has left them.
     Raises: Retry when nothing of it was stored, StopDaemon when it was, and too much of it is bad.
     """
     source = prepared.source
     with log.transaction() as rows:
-        _refuse_what_is_stored(prepared, log.offsets(source))
+        stored = log.offsets(source)
+        _refuse_what_is_stored(prepared, stored)
+        _refuse_what_was_moved(prepared, stored, known)
         for table, new in prepared.tables.items():
             rows.append(table, new)
         rows.advance(source, prepared.next_offsets)  # the offsets that count; a restart seeks to them
@@ -132,3 +136,16 @@ def _refuse_what_is_stored(prepared: Prepared, stored: Mapping[str, int]) -> Non
                 f"Another consumer has stored {prepared.source} {partition} up to {stored[partition]:,};"
                 f" this one was at {offset:,}."
             )
+
+
+def _refuse_what_was_moved(prepared: Prepared, stored: Mapping[str, int], known: Mapping[str, int]) -> None:
+    """
+    Give up a batch of a partition whose stored offset is no longer the one that this consumer has left.
+
+    Another consumer had the partition meanwhile, or `relevanced consume --from` moved it; to store the batch all the
+    same would undo that.
+    Raises: Retry, after which the consumer goes on where the log store says.
+    """
+    for partition in prepared.begins:
+        if partition in known and (now := stored.get(partition, 0)) != known[partition]:
+            raise Retry(f"{prepared.source} {partition} goes on from {now:,}, and not from {known[partition]:,}.")

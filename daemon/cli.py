@@ -126,8 +126,8 @@ def consume(
     """
     Take events from the spool, and from Kafka where it is set up, into the log store; `up` does this too.
 
-    With --from, stop the group's other consumers first. What is read a second time is stored a second time, and counted
-    once: mining knows each search, showing and click by its ids.
+    The group's other consumers follow --from too. What is read a second time is stored a second time, and counted once:
+    mining knows each search, showing and click by its ids.
 
     Examples:
 

@@ -1,7 +1,9 @@
 """`--from`: where the topics go on, and that a replay counts nothing twice."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -10,10 +12,11 @@ import pyarrow as pa
 import pytest
 from kafka.admin import KafkaAdminClient
 
+from relevanced.consumers import kafka as kafka_module
 from relevanced.consumers.kafka_replay import Start, replay_offsets
 from relevanced.consumers.kafka_sink import KafkaSink
 from relevanced.daemon.config import KafkaPolicy, Settings
-from relevanced.daemon.consuming import consume_until_empty
+from relevanced.daemon.consuming import consume_until_empty, consume_until_stopped
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.rehearsal.broker import running_broker
@@ -107,6 +110,32 @@ def test_a_click_before_its_query_or_a_week_after_it_counts_and_a_producers_retr
         consume_until_empty(source, parts.log_store)
     source.close()
     assert evidence(parts.log_store) == [("d1", 1, 1, 1), ("d2", 2, 1, 1), ("d3", 3, 1, 0)]
+    parts.close()
+
+
+def test_a_replay_is_followed_by_a_consumer_that_has_nothing_to_do(
+    address: str, new_database_url: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_module, "LOOK_SECONDS", 0.2)
+    name, stop = uuid4().hex, threading.Event()
+    kafka = KafkaPolicy(bootstrap_servers=address, query_topic=f"{name}.q", event_topic=f"{name}.e", group=name)
+    parts = Parts(tmp_path, Settings(database_url=new_database_url(), kafka=kafka))
+    parts.sink.write([search("q1", "d1", "d2"), click("q1", "d2")])
+
+    def stored() -> int:
+        return int(parts.log_store.read("log_counts", parts.log_store.snapshot())["clicks"][0].as_py())
+
+    with ThreadPoolExecutor(1) as pool:
+        at_work = pool.submit(consume_until_stopped, parts.source_openers()["kafka"], parts.log_store, stop)
+        for clicks in (1, 2):
+            while stored() < clicks:
+                assert not at_work.done()
+                time.sleep(0.05)
+            if clicks == 1:
+                parts.replay("beginning")
+        stop.set()
+        at_work.result(timeout=60)
+    assert evidence(parts.log_store) == [("d1", 1, 1, 0), ("d2", 2, 1, 1)]
     parts.close()
 
 

@@ -239,6 +239,23 @@ def test_no_more_than_one_batch_is_gathered_while_another_is_stored(monkeypatch:
     assert max(ahead) <= 20
 
 
+def test_a_consumer_at_work_goes_on_where_a_replay_has_moved_its_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MAX_RECORDS", 2)
+    stop, moves = threading.Event(), [True]
+    log = MemoryLog()
+
+    class Source(MemorySource):
+        def commit(self, offsets: Mapping[str, int]) -> None:
+            super().commit(offsets)
+            if offsets == {"memory": 4} and moves and moves.pop():
+                log.stored["memory"]["memory"] = 1  # as `relevanced consume --from 1` does
+            elif offsets == {"memory": 6}:
+                stop.set()
+
+    run(Source([query(number) for number in range(6)]), log, stop)
+    assert log.queries == ["q0", "q1", "q2", "q3", "q1", "q2", "q3", "q4", "q5"]
+
+
 def test_a_partition_that_goes_back_while_a_batch_is_gathered_is_asked_for_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
