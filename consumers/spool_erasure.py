@@ -8,30 +8,30 @@ Only files of SpoolWriter are touched, one that is being written to among them; 
 import os
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from gzip import BadGzipFile, GzipFile
 from hashlib import sha256
 from pathlib import Path
 
 from relevanced.consumers.spool import _CLOSED, _OPEN, HEAD_BYTES, NAME, _identify, _State
 
-Moved = Callable[[str, str], None]
+Moving = Callable[[str, str], AbstractContextManager[None]]
 
 
-def erase(directory: Path, has_to_go: Callable[[bytes], bool], moved: Moved) -> tuple[int, list[Path]]:
+def erase(directory: Path, has_to_go: Callable[[bytes], bool], moving: Moving) -> tuple[int, list[Path]]:
     """
     Blank the lines that have to go.
 
     Args:
-        moved: hears the old and the new partition of a file whose first line, part of its identity, is about to go; it
-            returns once the new one goes on where the old one was.
+        moving: gets the old and the new partition of a file whose first line, part of its identity, is about to go.
+            While its block lasts no consumer may store; after it the new one goes on where the old one was.
     Returns: how many lines, and the files of others that hold such lines.
     """
     erased, others = 0, []
     for path in sorted(path for path in directory.iterdir() if NAME.fullmatch(path.name)):
         try:
             if path.name.endswith((_OPEN, _CLOSED)):
-                erased += _erase_in(path, has_to_go, moved)
+                erased += _erase_in(path, has_to_go, moving)
             elif _holds_one(path, has_to_go):
                 others.append(path)
         except FileNotFoundError:  # stored and deleted, or renamed and no longer written to, since it was listed
@@ -49,7 +49,7 @@ def _holds_one(path: Path, has_to_go: Callable[[bytes], bool]) -> bool:
     return False
 
 
-def _erase_in(path: Path, has_to_go: Callable[[bytes], bool], moved: Moved) -> int:
+def _erase_in(path: Path, has_to_go: Callable[[bytes], bool], moving: Moving) -> int:
     places: list[tuple[int, int]] = []
     with path.open("r+b") as file:
         start = 0
@@ -57,17 +57,17 @@ def _erase_in(path: Path, has_to_go: Callable[[bytes], bool], moved: Moved) -> i
             if line.endswith(b"\n") and line.strip() and has_to_go(line):
                 places.append((start, len(line) - 1))
             start += len(line)
-        if places and places[0][0] == 0:
-            _tell(path, places[0][1], moved)
-        for start, length in places:
-            os.pwrite(file.fileno(), b" " * length, start)
-        os.fsync(file.fileno())
+        names = _names(path, places[0][1]) if places and places[0][0] == 0 else None
+        with moving(*names) if names else nullcontext():
+            for start, length in places:
+                os.pwrite(file.fileno(), b" " * length, start)
+            os.fsync(file.fileno())
     return len(places)
 
 
-def _tell(path: Path, first_length: int, moved: Moved) -> None:
+def _names(path: Path, first_length: int) -> tuple[str, str] | None:
+    """The partition that a file is, and the one that it becomes without its first line; None while it is none."""
     status = path.stat()
     before = _identify(path, _State(status.st_ino, status.st_size, status.st_ctime_ns))
     blank = (b" " * first_length + b"\n")[:HEAD_BYTES]
-    if before is not None:
-        moved(before, f"{status.st_ino}-{sha256(blank).hexdigest()[:16]}")
+    return None if before is None else (before, f"{status.st_ino}-{sha256(blank).hexdigest()[:16]}")

@@ -114,7 +114,7 @@ def forget(
         progress("Forgetting", 2, 5)
 
         def remove() -> dict[str, int]:
-            with log_store.maintenance() as cursor:
+            with log_store.maintenance_alone() as cursor:
                 _gather(cursor, database, person, policy)
                 return _remove(cursor, database, traces, trained)
 

@@ -172,6 +172,12 @@ class LogStore:
             yield
 
     @contextmanager
+    def maintenance_alone(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """As maintenance, for what busy consumers would make vain again and again: they wait for it, some seconds long."""
+        with self._turn, self._turn_among_processes(), self._cursor() as cursor:
+            yield cursor
+
+    @contextmanager
     def maintenance(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """
         A cursor for what upkeep and forgetting do to the tables of `lake` as a whole; consumers may write meanwhile.

@@ -4,21 +4,20 @@ The commands forget and compact.
 In:  arguments, the state directory. Out: the account of what was removed, or of how small the log has become.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from relevanced.consumers.spool import SpoolSource
 from relevanced.consumers.spool_erasure import erase
 from relevanced.daemon.console import progress_bars, say, say_json
-from relevanced.daemon.errors import BadInput, Retry
+from relevanced.daemon.errors import BadInput
 from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.wiring import Parts
-
-_BUSY: Final = 20  # attempts to store what waits in the spool while a daemon does the same
 
 
 def forget(
@@ -105,25 +104,42 @@ def _answer(outcome: Outcome, as_json: bool) -> None:
 
 
 def _store_what_waits(parts: Parts) -> None:
-    """What waits in the spool may be theirs, and only the log tells."""
-    from relevanced.daemon.consuming import consume_until_empty
+    """
+    Store what is in the spool now: it may be theirs, and only the log tells.
 
-    for attempt in range(_BUSY):
-        source = SpoolSource(parts.home / "spool")
-        try:
-            consume_until_empty(source, parts.log_store)
+    A daemon may do the same meanwhile, and others write to the spool; what counts is that what was there is stored.
+    Raises: Retry when it does not get there for minutes.
+    """
+    from relevanced.consumers.loop import MAX_RECORDS
+    from relevanced.daemon.upkeep import patiently
+
+    with closing(SpoolSource(parts.home / "spool")) as source:
+        ends: dict[str, int] = {}
+        source.seek(parts.log_store.offsets(source.name))
+        while (batch := source.poll(MAX_RECORDS)).next_offsets:
+            ends |= batch.next_offsets
+        patiently(lambda: _store_up_to(ends, source, parts))
+
+
+def _store_up_to(ends: Mapping[str, int], source: SpoolSource, parts: Parts) -> None:
+    from relevanced.consumers.dead_letters import BadShare, IngestPolicy
+    from relevanced.consumers.loop import step
+
+    log_store = parts.log_store
+    bad_share = BadShare(source.name, IngestPolicy(max_bad_share=1.0))  # what nobody can read is searched too
+    while any((stored := log_store.offsets(source.name)).get(partition, 0) < end for partition, end in ends.items()):
+        source.seek(stored)
+        if step(source, log_store, bad_share).verdict == "nothing":  # a file that was taken away unread
             return
-        except Retry:  # the daemon stores it at this moment
-            if attempt == _BUSY - 1:
-                raise
-        finally:
-            source.close()
 
 
 def _erase_from_spool(parts: Parts, has_to_go: Callable[[bytes], bool]) -> tuple[int, list[Path]]:
-    def moved(old: str, new: str) -> None:
-        stored = parts.log_store.offsets(SpoolSource.name)
+    @contextmanager
+    def moving(old: str, new: str) -> Iterator[None]:
         with parts.log_store.transaction() as rows:
-            rows.advance(SpoolSource.name, {new: stored[old]} if old in stored else {})
+            stored = parts.log_store.offsets(SpoolSource.name)
+            # Whoever has a batch of the old name in hand finds its offset changed, gives the batch up and looks again.
+            rows.advance(SpoolSource.name, {new: stored[old], old: 0} if old in stored else {})
+            yield
 
-    return erase(parts.home / "spool", has_to_go, moved)
+    return erase(parts.home / "spool", has_to_go, moving)

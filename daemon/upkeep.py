@@ -73,7 +73,7 @@ def expire(log_store: LogStore, needed: list[int], before: datetime) -> int:
     """Let snapshots go that are older and not needed; returns how many."""
 
     def once() -> int:
-        with log_store.maintenance() as cursor:
+        with log_store.maintenance_alone() as cursor:
             cursor.register("needed", pa.table({"snapshot_id": pa.array(needed, pa.int64())}))
             found = cursor.execute(sql.duckdb["snapshots_before"], {"before": before}).fetchall()
             snapshot_ids = [snapshot_id for (snapshot_id,) in found]
@@ -108,12 +108,12 @@ def patiently(work: Callable[[], T]) -> T:
 
 
 def _call(log_store: LogStore, name: str, parameters: dict[str, Any]) -> int:
-    with log_store.maintenance() as cursor:
+    with log_store.maintenance_alone() as cursor:
         return len(cursor.execute(sql.duckdb[name], parameters).fetchall())
 
 
 def _drop_older(log_store: LogStore, oldest: datetime) -> int:
-    with log_store.maintenance() as cursor:
+    with log_store.maintenance_alone() as cursor:
         cursor.execute("BEGIN")
         dropped = sum(_deleted(cursor, f"drop_old_{table}", {"before": oldest}) for table in TABLES)
         cursor.execute("COMMIT")

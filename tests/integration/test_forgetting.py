@@ -1,7 +1,12 @@
 """A person is forgotten: what names them is in the state directory and in Postgres before, and nowhere after."""
 
 import json
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +23,7 @@ from relevanced.consumers.memory import MemorySource
 from relevanced.consumers.spool import SpoolWriter
 from relevanced.daemon.cli import app
 from relevanced.daemon.config import load_settings
+from relevanced.daemon.consuming import consume_until_stopped
 from relevanced.daemon.privacy import keys, protected_id
 from relevanced.daemon.upkeep import keep_up
 from relevanced.daemon.wiring import Parts
@@ -197,3 +203,54 @@ def test_the_spool_of_others_is_named_and_left(parts: Parts) -> None:
     said = forget(parts, "--client", CLIENT)
     assert str(file) in said["yours_to_do"][0]  # type: ignore[index]
     assert CLIENT in file.read_text()
+
+
+def test_a_consumer_at_work_loses_nothing_and_doubles_nothing_while_a_person_is_forgotten(parts: Parts) -> None:
+    beside, stop, is_forgotten = Parts(parts.home, load_settings(None)), threading.Event(), threading.Event()
+    writer = SpoolWriter(parts.home / "spool")
+    writer.write([query(0, TEXT, CLIENT)])  # the first line, by which the file is known
+
+    def produce() -> int:
+        number = 1
+        while not is_forgotten.is_set():
+            writer.write([query(number, f"text {number % 7}", f"other-{number}")])
+            number += 1
+        return number - 1
+
+    def stored() -> list[tuple[object, ...]]:
+        return rows(parts, "query")
+
+    with ThreadPoolExecutor(2) as pool:
+        open_spool = beside.source_openers()["spool"]
+        consuming = pool.submit(consume_until_stopped, open_spool, beside.log_store, stop)
+        producing = pool.submit(produce)
+        try:
+            while len(stored()) < 20:
+                assert not consuming.done(), consuming.exception()
+                time.sleep(0.01)
+            command = [
+                sys.executable,
+                "-m",
+                "relevanced.daemon",
+                "--home",
+                str(parts.home),
+                "forget",
+                "--client",
+                CLIENT,
+            ]
+            done = subprocess.run([*command, "--yes", "--json"], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            is_forgotten.set()
+            written = producing.result(timeout=60)
+            while len(stored()) < written:
+                assert not consuming.done(), consuming.exception()
+                time.sleep(0.01)
+        finally:
+            is_forgotten.set()
+            stop.set()
+            consuming.result(timeout=60)
+    assert sorted(query_id for query_id, _ in stored()) == sorted(f"q{number}" for number in range(1, written + 1))
+    for needle in (CLIENT, TEXT, *hashes(parts, CLIENT)):
+        assert places(parts, needle) == []
+    writer.close()
+    beside.close()
