@@ -173,7 +173,7 @@ class LogStore:
 
     @contextmanager
     def maintenance_alone(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """As maintenance, for what busy consumers would make vain again and again: they wait for it, some seconds long."""
+        """As maintenance, for what busy consumers would make vain again and again: they wait for it, some seconds."""
         with self._turn, self._turn_among_processes(), self._cursor() as cursor:
             yield cursor
 
