@@ -55,7 +55,7 @@ def client_settings(kind: type[KafkaConsumer] | type[KafkaProducer], settings: M
 
 def no_answer(servers: str) -> str:
     """The sentence about brokers that are away."""
-    return f"No Kafka broker at {servers} answers; check [kafka] bootstrap_servers and that the broker runs."
+    return f"No Kafka broker at {servers} answers; check that it runs, and what [kafka] says of it."
 
 
 def not_begun(servers: str, error: Exception) -> RelevancedError:

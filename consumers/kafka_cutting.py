@@ -1,11 +1,11 @@
 """
 Cutting: from the record batches that a broker sends to their values, a batch at a time.
 
-In:  batches of Kafka's format 2, from kafka-python's fetcher. Out: Cut, an offset and a value, for kafka.
+In:  batches of Kafka's format 2, from kafka-python's fetcher. Out: RawRecords, for kafka.
 
 kafka-python reads a record field by field and gives each twelve of them, which takes as long as all that the loop does
 with it afterwards. Here one step a record finds where the records begin, and numpy reads the two fields that are wanted
-in all of them at once, in a fifth of the time. What is not plain - transactions, the older formats, batches too small
+in all of them at once, in a tenth of the time. What is not plain - transactions, the older formats, batches too small
 to be worth it - is left to kafka-python. https://kafka.apache.org/documentation/#recordbatch has the format.
 """
 

@@ -23,9 +23,7 @@ from relevanced.daemon.errors import Retry
 from relevanced.daemon.ports import EventLog
 from relevanced.daemon.records import Batch, Outcome, RawRecord
 
-PIECE: Final = (
-    1_000  # records made rows of at once; their objects fit into a processor's cache, those of a batch do not
-)
+PIECE: Final = 1_000  # records made rows of at once; their objects fit into a processor's cache, a batch's do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +78,7 @@ def store(prepared: Prepared, log: EventLog, bad_share: BadShare, known: Mapping
     """
     source = prepared.source
     with log.transaction() as rows:
-        stored = log.offsets(source)
-        _refuse_what_is_stored(prepared, stored)
-        _refuse_what_was_moved(prepared, stored, known)
+        _refuse_what_is_elsewhere(prepared, log.offsets(source), known)
         for table, new in prepared.tables.items():
             rows.append(table, new)
         rows.advance(source, prepared.next_offsets)  # the offsets that count; a restart seeks to them
@@ -121,31 +117,21 @@ def _tables(decoded: Decoded) -> dict[str, pa.Table]:
     }
 
 
-def _refuse_what_is_stored(prepared: Prepared, stored: Mapping[str, int]) -> None:
+def _refuse_what_is_elsewhere(prepared: Prepared, stored: Mapping[str, int], known: Mapping[str, int]) -> None:
     """
-    Give up a batch that begins before the stored offset of its partition.
+    Give up a batch of a partition that the log store has at another place than this consumer.
 
-    A consumer that was paused and lost its partition to another comes back with records that are stored already. It
-    asks inside its own transaction, after that has begun: whoever stored them before is seen here, and whoever does so
-    after makes the commit fail.
-    Raises: Retry.
-    """
-    for partition, offset in prepared.begins.items():
-        if stored.get(partition, 0) > offset:
-            raise Retry(
-                f"Another consumer has stored {prepared.source} {partition} up to {stored[partition]:,};"
-                f" this one was at {offset:,}."
-            )
-
-
-def _refuse_what_was_moved(prepared: Prepared, stored: Mapping[str, int], known: Mapping[str, int]) -> None:
-    """
-    Give up a batch of a partition whose stored offset is no longer the one that this consumer has left.
-
-    Another consumer had the partition meanwhile, or `relevanced consume --from` moved it; to store the batch all the
-    same would undo that.
+    A consumer that was paused and lost its partition to another comes back with records that are stored already; and
+    `relevanced consume --from` moves a partition, which to store the batch all the same would undo. The consumer asks
+    inside its own transaction, after that has begun: whoever came before is seen here, and whoever does so after makes
+    the commit fail.
     Raises: Retry, after which the consumer goes on where the log store says.
     """
-    for partition in prepared.begins:
-        if partition in known and (now := stored.get(partition, 0)) != known[partition]:
+    for partition, offset in prepared.begins.items():
+        now = stored.get(partition, 0)
+        if now > offset:
+            raise Retry(
+                f"Another consumer has stored {prepared.source} {partition} up to {now:,}; this one was at {offset:,}."
+            )
+        if now != known.get(partition, now):
             raise Retry(f"{prepared.source} {partition} goes on from {now:,}, and not from {known[partition]:,}.")

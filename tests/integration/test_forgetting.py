@@ -228,17 +228,9 @@ def test_a_consumer_at_work_loses_nothing_and_doubles_nothing_while_a_person_is_
             while len(stored()) < 20:
                 assert not consuming.done(), consuming.exception()
                 time.sleep(0.01)
-            command = [
-                sys.executable,
-                "-m",
-                "relevanced.daemon",
-                "--home",
-                str(parts.home),
-                "forget",
-                "--client",
-                CLIENT,
-            ]
-            done = subprocess.run([*command, "--yes", "--json"], capture_output=True, text=True, check=False)
+            command = [sys.executable, "-m", "relevanced.daemon", "--home", str(parts.home)]
+            wish = ["forget", "--client", CLIENT, "--yes", "--json"]
+            done = subprocess.run([*command, *wish], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             is_forgotten.set()
             written = producing.result(timeout=60)

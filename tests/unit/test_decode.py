@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.consumers import decode as decode_module
+from relevanced.consumers import moments as moments_module
 from relevanced.consumers.clicks import click_rows
 from relevanced.consumers.decode import MAX_RECORD, decode, decode_batch, read_regular
 from relevanced.consumers.events import Instant, UbiEvent, UbiQuery
@@ -323,48 +324,43 @@ def test_what_stands_beside_a_record_changes_nothing_about_it(kinds: list[tuple[
     assert all_at_once.rejects == [reject for one in alone for reject in one.rejects]
 
 
-PARTS = st.just(" ") | st.sampled_from(
-    [
-        "2025",
-        "0001",
-        "0002",
-        "9998",
-        "9999",
-        "-01",
-        "-02",
-        "-30",
-        "0124",
-        "T",
-        "t",
-        "07",
-        ":31",
-        ":30",
-        ":60",
-        "24",
-        ".6",
-        ".699",
-        ".123456",
-        ".1234567",
-        ",5",
-        "Z",
-        "z",
-        "+00:00",
-        "-0130",
-        "+05",
-        "+23:59",
-        "+24:00",
-        "-W05",
-    ]
+def written(*parts: list[str]) -> st.SearchStrategy[str]:
+    return st.tuples(*map(st.sampled_from, parts)).map("".join)
+
+
+TEXTS = written(
+    ["2025", "0001", "0002", "9998", "9999", "-1", "202"],
+    ["-01", "-02", "-13", "01", "-W05", ""],
+    ["-24", "-30", "24", "-3", ""],
+    ["T", " ", "t", ""],
+    ["07", "24", "00", "7", ""],
+    [":31", "31", ":60", ""],
+    [":30", ":59", ":60", "30", ""],
+    [".6", ".699", ".123456", ".123456789", ",5", "", "."],
+    ["Z", "z", "+00:00", "-0130", "+05", "+23:59", "+24:00", "-00:00:01", "", " Z"],
+)
+USUAL = written(
+    ["2025-01-24", "2025-02-30", "9998-12-31", "0002-01-01"],
+    ["T07:31:30", " 23:59:60", "T24:00:00", " 07:31"],
+    ["", ".6", ".123456", ".123456789"],
+    ["Z", "+00:00", "-0130", "+05", "+23:59", ""],
 )
 
 
-@given(st.lists(PARTS, min_size=1, max_size=10).map("".join))
-@example("2025-01-24T07:31:30.699+00:00")
-@example("2025-01-24 07:31Z")
-@example("9998-12-31T23:59:60-01")
-def test_a_moment_that_is_read_together_with_others_is_what_it_is_alone(text: str) -> None:
-    if are_moments([text]):
-        assert moments([text])[0].as_py() == Instant.read(text)
+@pytest.mark.parametrize("few", [0, 1000], ids=["by Arrow", "by Python"])
+@given(text=TEXTS | USUAL)
+def test_a_moment_that_is_read_together_with_others_is_what_it_is_alone(few: int, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments_module, "FEW", few)
+        if are_moments([text]):
+            assert moments([text])[0].as_py() == Instant.read(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["2025-01-24T07:31:30.699Z", "2025-01-24T07:31:30.699+0000", "2025-01-24T07:31:30.123456789Z"]
+)
+def test_what_the_usual_clocks_write_is_regular_and_needs_no_second_reading(text: str) -> None:
+    assert read_regular([json.dumps(event(timestamp=text)).encode()] * 100) is not None
 
 
 def test_of_many_fuzzed_records_each_becomes_a_row_or_a_dead_letter() -> None:

@@ -2,13 +2,14 @@
 
 import struct
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
-from kafka.consumer.fetcher import Fetcher
+from kafka.consumer.fetcher import Fetcher, IsolationLevel
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecords
@@ -61,6 +62,14 @@ def many(values: Sequence[bytes | None]) -> list[Record]:
 def test_it_reads_what_kafka_python_reads(batches: list[list[Record]], fetch_offset: int) -> None:
     data = b"".join(batch_of(found, base=20_000 * number) for number, found in enumerate(batches))
     assert read_by(CutRecords, data, fetch_offset) == read_by(Fetcher.PartitionRecords, data, fetch_offset)
+
+
+@given(st.lists(plain, min_size=1, max_size=3 * MIN_RECORDS), st.integers(0, 50))
+def test_where_only_committed_records_are_read_kafka_python_reads_them(found: list[Record], fetch_offset: int) -> None:
+    def read_by_committed(reader: Any) -> tuple[list[tuple[int, bytes]], int, Any]:
+        return read_by(partial(reader, isolation_level=IsolationLevel.READ_COMMITTED), batch_of(found), fetch_offset)
+
+    assert read_by_committed(CutRecords) == read_by_committed(Fetcher.PartitionRecords)
 
 
 @pytest.mark.parametrize("codec", range(5))
