@@ -28,6 +28,7 @@ QUERY: Final = pa.schema(
         "version": pa.string(),
         "policy": pa.string(),
         "propensities": pa.list_(pa.float64()),
+        "ranked_by": pa.list_(pa.string()),
     }
 )
 
@@ -58,6 +59,7 @@ def query_rows(queries: Sequence[UbiQuery | UbiRecord]) -> pa.Table:
         "version": _given(attributes, "version", _name),
         "policy": _given(attributes, "policy", _name),
         "propensities": _given(attributes, "propensities", _propensities),
+        "ranked_by": _given(attributes, "ranked_by", _names),
     }
     return pa.Table.from_pydict(columns, schema=QUERY)
 
@@ -108,6 +110,13 @@ def _given(
 
 def _name(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _names(values: Any) -> list[str] | None:
+    """One name for each hit, or None."""
+    names = [_name(value) for value in values] if isinstance(values, list) else []
+    found = [name for name in names if name is not None]
+    return found if found and len(found) == len(names) else None
 
 
 def _page_offset(value: Any) -> int:

@@ -31,6 +31,7 @@ from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.search import SearchPolicy
 from relevanced.daemon.training import TrainingPolicy
+from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
 from relevanced.daemon.validation import ValidationPolicy
 
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
     triplets: TripletPolicy = Field(default_factory=TripletPolicy)
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)
     gate: GatePolicy = Field(default_factory=GatePolicy)
+    trial: TrialPolicy = Field(default_factory=TrialPolicy)
     index: IndexPolicy = Field(default_factory=IndexPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
     privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)

@@ -14,12 +14,20 @@ import pyarrow.parquet as pq
 
 from relevanced.daemon.documents import document_ids
 from relevanced.daemon.errors import FailStep
-from relevanced.daemon.gate import compare
+from relevanced.daemon.gate import compare, with_unjudged
 from relevanced.daemon.history import note_metrics, set_state, version
-from relevanced.daemon.metrics import ndcg_at_10, qrels_from, query_weights
+from relevanced.daemon.metrics import (
+    condensed,
+    judged_at_10,
+    judged_documents,
+    ndcg_at_10,
+    qrels_from,
+    query_weights,
+)
 from relevanced.daemon.ports import Encoder, Progress, Vectors
 from relevanced.daemon.records import Cycle, Outcome
 from relevanced.daemon.stages import Stages
+from relevanced.daemon.tryout import open_trial
 
 DEPTH = 100  # of a run; NDCG@10 reads ten, the rest is for who looks closer
 AT_ONCE = 256  # queries scored together, which bounds the memory at AT_ONCE x documents
@@ -37,18 +45,33 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     if live_id is None or candidate_id is None:
         raise FailStep("The gate needs a live version and a candidate; `relevanced status` shows which is missing.")
     pool = _pool(stages, held_out)
-    ndcg = {
-        version_id: ndcg_at_10(qrels, exact_run(stages, version_id, queries, pool, progress))
-        for version_id in (live_id, candidate_id)
-    }
+    both = (candidate_id, live_id)
+    runs = {version_id: exact_run(stages, version_id, queries, pool, progress) for version_id in both}
+    ndcg = {version_id: ndcg_at_10(qrels, runs[version_id]) for version_id in both}
+    judged = judged_documents(held_out)
+    among_judged = {version_id: ndcg_at_10(qrels, condensed(runs[version_id], judged)) for version_id in both}
+    judged_at = judged_at_10(runs[candidate_id], judged), judged_at_10(runs[live_id], judged)
+
     weights = query_weights(held_out, stages.gate.max_query_weight)
-    comparison = compare(ndcg[candidate_id], ndcg[live_id], weights, stages.gate, candidate=candidate_id, live=live_id)
+    names = {"candidate": candidate_id, "live": live_id}
+    comparison = with_unjudged(
+        compare(ndcg[candidate_id], ndcg[live_id], weights, stages.gate, **names),
+        compare(among_judged[candidate_id], among_judged[live_id], weights, stages.gate, **names),
+        judged_at,
+        **names,
+    )
     numbers = {
         "ndcg@10": _mean(ndcg[candidate_id], weights),
         "live_ndcg@10": _mean(ndcg[live_id], weights),
         **comparison.numbers(),
+        "judged@10": judged_at[0],
+        "live_judged@10": judged_at[1],
     }
     note_metrics(stages.database, candidate_id, numbers)
+    if comparison.verdict == "inconclusive" and stages.trial.share:
+        running = open_trial(stages.database)
+        if running is None or running.purpose == "observation":
+            return Outcome(f"{comparison.sentence} People will tell, in a trial.", numbers, "trial")
     if comparison.verdict != "accepted":
         set_state(stages.database, candidate_id, "rejected")
     return Outcome(comparison.sentence, numbers, comparison.verdict)

@@ -35,6 +35,7 @@ class Embeddings:
     """The statements of one version's table."""
 
     def __init__(self, version_id: int) -> None:
+        self._version_id = version_id
         self.hnsw = f"embeddings_v{version_id}_hnsw"
         self._names = {
             "table": psycopg_sql.Identifier("relevanced", f"embeddings_v{version_id}"),
@@ -100,7 +101,8 @@ class Embeddings:
         found: list[list[Hit]] = [[] for _ in vectors]
         for row in rows:
             hits = found[row["place"] - 1]
-            hits.append(Hit(len(hits) + 1, row["document_id"], row["score"], row["title"], row["text"]))
+            place = len(hits) + 1
+            hits.append(Hit(place, row["document_id"], row["score"], row["title"], row["text"], self._version_id))
         return found
 
     def plan(self, connection: Connection, vectors: Vectors, k: int, *, ef_search: int) -> str:

@@ -1,7 +1,7 @@
 """
 Which order an answer is shown in.
 
-In:  the document_ids of one answer, best first, and a random generator.
+In:  the document_ids of one answer, best first (in a trial of two), and a random generator.
 Out: the order shown, with the policy's name and propensities; logged with the query, kept in the log store.
 """
 
@@ -12,13 +12,19 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Interval
 
+from relevanced.daemon.interleaving import Team, team_draft
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExplorationPolicy:
-    """How much of the traffic sees neighbours swapped, so that the effect of a position can be told from relevance."""
+    """How much of the traffic is shown something else than live's own order, and for what."""
 
-    # Share of the answers that are randomised; 0 because a shop's ranking changes only when its owner asks for it.
+    # Share of the answers in which neighbours are swapped, so that the effect of a position can be told from relevance;
+    # 0 because a shop's ranking changes only when its owner asks for it.
     swap_probability: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    # Share of the sessions whose training queries are answered by live and the version on trial in turns. What only a
+    # candidate finds is clicked then, and teaches the next one; nobody can click what nobody is shown.
+    mix_share: Annotated[float, Interval(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,8 @@ class Presented:
 
     document_ids: Sequence[str]
     policy: str | None
-    propensities: Sequence[float] | None  # for each position, P(its document is shown there | the base ranking)
+    propensities: Sequence[float] | None  # for each position, P(its document is shown there | the rankings)
+    teams: Sequence[Team] | None = None  # in a trial, for each position, which version put its document there
 
 
 def present(document_ids: Sequence[str], rng: np.random.Generator, policy: ExplorationPolicy) -> Presented:
@@ -54,6 +61,19 @@ def present(document_ids: Sequence[str], rng: np.random.Generator, policy: Explo
         f"fairpairs:{policy.swap_probability:g}",
         tuple(_propensity(rank, position, len(ranks), policy) for position, rank in enumerate(ranks)),
     )
+
+
+def present_both(
+    live: Sequence[str], other: Sequence[str], length: int, rng: np.random.Generator, trial_id: int
+) -> Presented:
+    """Show the answers of live and of the version on trial in one, interleaved; see interleaving.team_draft."""
+    drawn = team_draft(live, other, length, rng)
+    return Presented(drawn.document_ids, trial_policy(trial_id), drawn.propensities, drawn.teams)
+
+
+def trial_policy(trial_id: int) -> str:
+    """Name a trial as the log does."""
+    return f"team-draft:trial-{trial_id}"
 
 
 def _propensity(rank: int, position: int, length: int, policy: ExplorationPolicy) -> float:

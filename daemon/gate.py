@@ -5,7 +5,7 @@ In:  NDCG@10 of both by held-out query. Out: a comparison with its verdict; read
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Annotated, Final, Literal
 
@@ -44,6 +44,11 @@ class Comparison:
     high: float
     queries: int
     sentence: str
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """The mean difference and both ends."""
+        return self.difference, self.low, self.high
 
     def numbers(self) -> dict[str, float]:
         """Give the figures for the dashboard and the version's metrics."""
@@ -90,6 +95,34 @@ def compare(
         would_tell = f"about {more:,} more would tell" if more < _HORIZON * queries else "the two are too alike to tell"
         sentence = f"Undecided about candidate {candidate}: {found}; {would_tell}."
     return Comparison(verdict, mean, low, high, queries, sentence)
+
+
+def with_unjudged(
+    comparison: Comparison, condensed: Comparison, judged: tuple[float, float], *, candidate: int, live: int
+) -> Comparison:
+    """
+    Do not hold against a candidate that it shows documents which nobody could judge.
+
+    Counted for irrelevant, they make a candidate worse than it is, for live showed the documents that were judged. A
+    rejection stands only where the candidate is worse among the judged documents alone too.
+
+    Args:
+        comparison: with unjudged documents as irrelevant, which no candidate is wrongly accepted by.
+        condensed: the same without them, which no candidate is wrongly rejected by.
+        judged: judged documents among the first ten, of candidate and live.
+    """
+    if comparison.verdict != "rejected" or condensed.verdict == "rejected":
+        return comparison
+    mine, lives = judged
+    return replace(
+        comparison,
+        verdict="inconclusive",
+        sentence=(
+            f"Undecided about candidate {candidate}: {_change(*comparison.interval)} against live {live} on"
+            f" {comparison.queries:,} held-out queries, but of its first ten documents {mine:.1f} are judged, of live's"
+            f" {lives:.1f}; among the judged alone {_change(*condensed.interval)}."
+        ),
+    )
 
 
 def _change(mean: float, low: float, high: float) -> str:

@@ -15,7 +15,11 @@ import pytrec_eval
 from scipy import stats
 
 _LIKELY_RELEVANT: Final = 0.5
+_SURE_WEIGHT: Final = 0.5  # of a judgment: three quarters sure, by |2 P - 1|
 _GAIN_STEPS: Final = 100  # gains are whole numbers in trec_eval; NDCG does not change with their unit
+
+
+Run = Mapping[str, Mapping[str, float]]  # query -> document_id -> score, higher first
 
 
 class Interval(NamedTuple):
@@ -40,7 +44,7 @@ def qrels_from(judgments: pa.Table) -> dict[str, dict[str, float]]:
     return qrels
 
 
-def ndcg_at_10(qrels: Mapping[str, Mapping[str, float]], run: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def ndcg_at_10(qrels: Mapping[str, Mapping[str, float]], run: Run) -> dict[str, float]:
     """
     NDCG@10 of every query that has a relevant document; one that the run leaves out gets 0.
 
@@ -59,6 +63,37 @@ def ndcg_at_10(qrels: Mapping[str, Mapping[str, float]], run: Mapping[str, Mappi
     evaluator = pytrec_eval.RelevanceEvaluator(asked, {"ndcg_cut.10"})
     measured = evaluator.evaluate({query: dict(run[query]) for query in asked if run.get(query)})
     return {query: float(measured[query]["ndcg_cut_10"]) if query in measured else 0.0 for query in asked}
+
+
+def judged_documents(judgments: pa.Table) -> dict[str, set[str]]:
+    """Documents of each query whose clicks and skips alone make one three quarters sure, or more, either way."""
+    judged: dict[str, set[str]] = {}
+    sure = judgments.filter(pc.greater_equal(judgments["weight"], _SURE_WEIGHT))
+    for row in sure.select(["query_key", "document_id"]).to_pylist():
+        judged.setdefault(row["query_key"], set()).add(row["document_id"])
+    return judged
+
+
+def condensed(run: Run, judged: Mapping[str, Collection[str]]) -> dict[str, dict[str, float]]:
+    """
+    Leave out of each query's documents those that nobody has judged.
+
+    Source: Sakai, Alternatives to Bpref, SIGIR 2007. It flatters a system that brings up new documents, as counting
+    them for irrelevant wrongs it (Fröbe et al., ECIR 2023); between the two lies what would be found.
+    """
+    return {
+        query: {name: score for name, score in scores.items() if name in judged.get(query, ())}
+        for query, scores in run.items()
+    }
+
+
+def judged_at_10(run: Run, judged: Mapping[str, Collection[str]]) -> float:
+    """Mean number of judged documents among the first ten of each query."""
+    found = [
+        sum(name in judged.get(query, ()) for name in sorted(scores, key=scores.__getitem__, reverse=True)[:10])
+        for query, scores in run.items()
+    ]
+    return float(np.mean(found)) if found else 0.0
 
 
 def query_weights(judgments: pa.Table, max_weight: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 Step = Literal["mine", "train", "gate", "index", "verify", "promote", "ended"]
-Verdict = Literal["done", "nothing", "accepted", "rejected", "inconclusive", "failed"]
+Verdict = Literal["done", "nothing", "accepted", "rejected", "inconclusive", "failed", "trial"]
 VersionState = Literal["candidate", "prepared", "verified", "rejected"]
 
 
@@ -67,10 +67,12 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The pointer: what answers now, and what `rollback` returns to."""
+    """The pointer: what answers now, what `rollback` returns to, and what live is tried against, if anything."""
 
     live_version_id: int | None
     previous_version_id: int | None
+    trial_id: int | None = None
+    other_version_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +104,19 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One document of an answer; `position` from 1, `score` the inner product of unit vectors."""
+    """One document of an answer; `position` from 1, `score` the inner product of unit vectors of `version_id`."""
 
     position: int
     document_id: str
     score: float
     title: str
     text: str
+    version_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """One answer, computed wholly in the space of `version_id`."""
+    """One answer of the live version; in a trial some of its hits are another version's, and name it."""
 
     query_id: str
     version_id: int

@@ -24,9 +24,11 @@ from relevanced.daemon.following import follow
 from relevanced.daemon.records import Cycle
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.threads import Threads
+from relevanced.daemon.tryout import check_trial
 from relevanced.daemon.upkeep import keep_up
 
 CHECK_SECONDS: Final = 20  # between two looks at whether a cycle is due
+TRIAL_SECONDS: Final = 120  # between two looks at the trial; its interval holds however often it is looked at
 FOLLOW_SECONDS: Final = 2  # between two looks at the outbox: how old an answer may be
 
 log = structlog.get_logger()
@@ -66,6 +68,7 @@ class Scheduler:
         jobs = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
         jobs.add_job(self.check, "interval", seconds=CHECK_SECONDS, next_run_time=datetime.now().astimezone())
         jobs.add_job(self.follow, "interval", seconds=FOLLOW_SECONDS)
+        jobs.add_job(self.check_trial, "interval", seconds=TRIAL_SECONDS)
         jobs.add_job(self.keep_up, CronTrigger.from_crontab(self._policy.upkeep_cron, timezone="UTC"))
         jobs.start()
         self._threads.stop.wait()
@@ -94,6 +97,17 @@ class Scheduler:
             follow(self._stages)
         except (FailStep, Retry) as error:
             log.warning("index waits", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._threads.fail("scheduler", error)
+
+    def check_trial(self) -> None:
+        """Act on what people prefer."""
+        try:
+            outcome = check_trial(self._stages, self._clock.now())
+            if outcome is not None:
+                log.info(outcome.sentence)
+        except (BadInput, Retry) as error:
+            log.warning("trial waits", reason=str(error))
         except Exception as error:  # noqa: BLE001 - as above
             self._threads.fail("scheduler", error)
 

@@ -2,8 +2,9 @@
 A search, from the words typed to the answer.
 
 In:  search requests, the pointer to the live version, that version's encoder and vectors.
-Out: answers, each computed wholly in the space of one version; and one UBI query record for each, which the consumers
-     read, with the order shown and how likely it was.
+Out: answers, each ranking computed wholly in the space of one version; and one UBI query record for each, which the
+     consumers read, with the order shown and how likely it was. While a version is on trial, a share of the sessions
+     gets answers out of two rankings, live's and its.
 """
 
 import re
@@ -22,12 +23,16 @@ from relevanced.daemon import history
 from relevanced.daemon.clock import Clock
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput, RelevancedError, StopDaemon
-from relevanced.daemon.exploration import ExplorationPolicy, Presented, present
+from relevanced.daemon.exploration import ExplorationPolicy, Presented, present, present_both
+from relevanced.daemon.holdout import HoldoutPolicy, is_held_out
 from relevanced.daemon.index import Index
+from relevanced.daemon.interleaving import Team, takes_part
 from relevanced.daemon.model_store import ModelStore
 from relevanced.daemon.ports import Encoder, RecordSink, Vectors
 from relevanced.daemon.promotion import Promotion
-from relevanced.daemon.records import Hit, SearchAnswer, SearchRequest
+from relevanced.daemon.queries import cluster_key, query_key
+from relevanced.daemon.records import Hit, SearchAnswer, SearchRequest, Serving
+from relevanced.daemon.trial import TrialPolicy
 
 MAX_K: Final = 100
 MAX_QUERY_CHARACTERS: Final = 2_000
@@ -60,6 +65,8 @@ class Search:
         promotion: Promotion,
         sink: RecordSink,
         exploration: ExplorationPolicy,
+        trial: TrialPolicy,
+        holdout: HoldoutPolicy,
         policy: SearchPolicy,
         clock: Clock,
         seed: int | None,
@@ -70,11 +77,11 @@ class Search:
         self._models = models
         self._promotion = promotion
         self._sink = sink
-        self._exploration = exploration
+        self._exploration, self._trial, self._holdout = exploration, trial, holdout
         self._clock = clock
         self._rng = np.random.default_rng(seed)
         self._query_vectors = QueryVectors(policy.cached_queries)
-        self._opened: tuple[int, Encoder] | None = None
+        self._opened: dict[int, Encoder] = {}  # live's, and that of the version on trial
         self._lost_lock = Lock()
         self.lost_records = 0  # query records that the sink did not take, since the start
 
@@ -91,18 +98,29 @@ class Search:
             return []
         for request in requests:
             check(request)
-        version_id, encoder = self._live()
-        texts = list(dict.fromkeys(request.user_query for request in requests))
-        vectors = self._query_vectors.of(texts, encoder)
-        runs = self._index.search(version_id, vectors, max(request.k for request in requests))
-        run_of = dict(zip(texts, runs, strict=True))
+        serving = self._serving()
+        live_id = serving.live_version_id
+        assert live_id is not None  # _serving refuses to go on without
+        mixed = self._mixed(requests, serving)
+        runs = self._runs(live_id, requests)
+        other_runs = self._other_runs(serving, [requests[place] for place in sorted(mixed)])
         answers, records = [], []
-        for request in requests:
-            hits = {hit.document_id: hit for hit in run_of[request.user_query][: request.k]}
-            presented = present(list(hits), self._rng, self._exploration)
-            answer = _answer(version_id, hits, presented)
+        for place, request in enumerate(requests):
+            hits = runs[request.user_query][: request.k]
+            other = other_runs.get(request.user_query) if place in mixed else None
+            if other is None or serving.trial_id is None:
+                presented = present([hit.document_id for hit in hits], self._rng, self._exploration)
+            else:
+                presented = present_both(
+                    [hit.document_id for hit in hits],
+                    [hit.document_id for hit in other[: request.k]],
+                    request.k,
+                    self._rng,
+                    serving.trial_id,
+                )
+            answer = _answer(live_id, hits, other or [], presented)
             answers.append(answer)
-            records.append(self._record(request, answer, presented))
+            records.append(self._record(request, answer, presented, serving.other_version_id))
         self._hand_in(records)
         return answers
 
@@ -112,18 +130,56 @@ class Search:
 
         Raises: NoLiveVersion; Retry when Postgres is away.
         """
-        version_id, _ = self._live()
+        version_id = self._serving().live_version_id
+        assert version_id is not None
+        self._encoder(version_id)
         return version_id
 
-    def _live(self) -> tuple[int, Encoder]:
+    def _serving(self) -> Serving:
         """Read the pointer once; the caller stays with what it said, whatever is promoted meanwhile."""
-        version_id = self._promotion.serving().live_version_id
-        if version_id is None:
+        serving = self._promotion.serving()
+        if serving.live_version_id is None:
             raise NoLiveVersion("No version is live yet; `relevanced documents load FILE` makes the first.")
+        # One replica after another learns of a promotion, and of a trial's end; what is not asked any more goes.
+        wanted = (serving.live_version_id, serving.other_version_id)
+        self._opened = {version_id: encoder for version_id, encoder in self._opened.items() if version_id in wanted}
+        return serving
+
+    def _mixed(self, requests: Sequence[SearchRequest], serving: Serving) -> set[int]:
+        """The places of the requests that are answered by both versions; always the same for one session."""
+        if serving.trial_id is None:
+            return set()
+        found = set()
+        for place, request in enumerate(requests):
+            held_out = is_held_out(cluster_key(query_key(request.user_query)), self._holdout)
+            share = self._trial.share if held_out else self._exploration.mix_share
+            session = request.session_id or request.client_id or str(uuid4())
+            if takes_part(serving.trial_id, session, share):
+                found.add(place)
+        return found
+
+    def _runs(self, version_id: int, requests: Sequence[SearchRequest]) -> dict[str, list[Hit]]:
+        """Rank by one version, each text once: text -> hits, as many as any of the requests asks for."""
+        texts = list(dict.fromkeys(request.user_query for request in requests))
+        vectors = self._query_vectors.of(texts, self._encoder(version_id))
+        runs = self._index.search(version_id, vectors, max(request.k for request in requests))
+        return dict(zip(texts, runs, strict=True))
+
+    def _other_runs(self, serving: Serving, requests: Sequence[SearchRequest]) -> dict[str, list[Hit]]:
+        """Rank by the version on trial; where that fails, live answers alone, for a trial must cost no answer."""
+        if not requests or serving.other_version_id is None:
+            return {}
+        try:
+            return self._runs(serving.other_version_id, requests)
+        except (BadInput, StopDaemon) as error:
+            log.warning("The version on trial cannot answer.", version=serving.other_version_id, error=str(error))
+            return {}
+
+    def _encoder(self, version_id: int) -> Encoder:
         opened = self._opened
-        if opened is None or opened[0] != version_id:
-            opened = self._opened = version_id, self._open(version_id)
-        return opened
+        if version_id not in opened:
+            opened = self._opened = {**opened, version_id: self._open(version_id)}
+        return opened[version_id]
 
     def _open(self, version_id: int) -> Encoder:
         version = history.version(self._database, version_id)
@@ -135,7 +191,9 @@ class Search:
             )
         return encoder
 
-    def _record(self, request: SearchRequest, answer: SearchAnswer, presented: Presented) -> dict[str, Any]:
+    def _record(
+        self, request: SearchRequest, answer: SearchAnswer, presented: Presented, other_id: int | None
+    ) -> dict[str, Any]:
         """One UBI query record; what the caller did not tell is left out."""
         told = {
             "client_id": request.client_id,
@@ -154,6 +212,7 @@ class Search:
                 "version": str(answer.version_id),
                 "policy": presented.policy,
                 "propensities": presented.propensities and list(presented.propensities),
+                "ranked_by": presented.teams and _ranked_by(presented.teams, answer.version_id, other_id),
             },
         }
 
@@ -210,9 +269,17 @@ def check(request: SearchRequest) -> None:
         raise BadInput(f"k is {request.k}; ask for 1 to {MAX_K} documents.")
 
 
-def _answer(version_id: int, hits: dict[str, Hit], presented: Presented) -> SearchAnswer:
+def _answer(version_id: int, live: Sequence[Hit], other: Sequence[Hit], presented: Presented) -> SearchAnswer:
+    by_version = {team: {hit.document_id: hit for hit in run} for team, run in (("live", live), ("other", other))}
+    teams = presented.teams or ["live"] * len(presented.document_ids)
     shown = [
-        replace(hits[document_id], position=position)
-        for position, document_id in enumerate(presented.document_ids, start=1)
+        replace(by_version["other" if team == "other" else "live"][document_id], position=position)
+        for position, (document_id, team) in enumerate(zip(presented.document_ids, teams, strict=True), start=1)
     ]
     return SearchAnswer(str(uuid4()), version_id, shown)
+
+
+def _ranked_by(teams: Sequence[Team], live_id: int, other_id: int | None) -> list[str]:
+    """For each position the version that put its document there, or both, as in "1+2"."""
+    names: dict[Team, str] = {"live": str(live_id), "other": str(other_id), "both": f"{live_id}+{other_id}"}
+    return [names[team] for team in teams]

@@ -15,6 +15,7 @@ from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Cycle
 from relevanced.daemon.training import TrainingPolicy
+from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
 
 
@@ -34,6 +35,7 @@ class Stages:
     triplets: TripletPolicy
     training: TrainingPolicy
     gate: GatePolicy
+    trial: TrialPolicy
     privacy: PrivacyPolicy
     min_triplets: int
     gate_documents: int

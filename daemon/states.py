@@ -17,10 +17,12 @@ MOVES: Final[Mapping[tuple[Step, Verdict], Step]] = {
     ("gate", "accepted"): "index",
     ("gate", "rejected"): "ended",
     ("gate", "inconclusive"): "ended",
+    ("gate", "trial"): "index",
     ("index", "done"): "verify",
     ("verify", "accepted"): "promote",
     ("verify", "rejected"): "ended",
     ("promote", "done"): "ended",
+    ("promote", "trial"): "ended",
 }
 
 

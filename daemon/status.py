@@ -15,6 +15,7 @@ from relevanced.daemon.database import Database
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Serving, Version
+from relevanced.daemon.tryout import trials
 
 
 def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
         "live_version": serving.live_version_id,
         "previous_version": serving.previous_version_id,
         "last_change": changes[0] if changes else None,
+        "trial": next((row for row in trials(database) if row["ended_at"] is None), None),
         "running_cycle": {"cycle_id": running.cycle_id, "step": running.step, "steps": steps} if running else None,
         "last_cycle": {"cycle_id": last.cycle_id, "ended_at": last.ended_at, "sentence": last.sentence}
         if last
@@ -47,6 +49,8 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
         )
     if status["previous_version"] is not None:
         yield f"`relevanced rollback` returns to version {status['previous_version']}."
+    if trial := status["trial"]:
+        yield trial_sentence(trial)
     if running := status["running_cycle"]:
         yield f"Cycle {running['cycle_id']} is at the step {running['step']}{_how_far(running['steps'])}."
     if last := status["last_cycle"]:
@@ -54,6 +58,39 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
     log = status["log"]
     yield (
         f"The log holds {log['queries']:,} queries, {log['clicks']:,} clicks and {log['dead_letters']:,} dead letters."
+    )
+
+
+def trials_table(trials: Sequence[Mapping[str, Any]]) -> Table:
+    """The trials as a table, in their order."""
+    table = Table("trial", "version", "against", "for", "since", "verdict", "what was found")
+    for trial in trials:
+        table.add_row(
+            str(trial["trial_id"]),
+            str(trial["other_version_id"]),
+            str(trial["live_version_id"]),
+            trial["purpose"],
+            f"{trial['started_at']:%Y-%m-%d %H:%M}",
+            trial["verdict"] or "runs",
+            trial_sentence(trial),
+        )
+    return table
+
+
+def trial_sentence(trial: Mapping[str, Any]) -> str:
+    """What a trial that runs has shown so far, or what came of one that ended."""
+    if trial["ended_at"] is not None:
+        return str(trial["sentence"])
+    numbers = trial["numbers"]
+    so_far = (
+        f"{numbers['for_other']:,} preferences for it and {numbers['for_live']:,} for live so far"
+        f" ({numbers['preference']:+.2f}, {numbers['low']:+.2f} to {numbers['high']:+.2f})"
+        if numbers
+        else "nothing is known yet"
+    )
+    return (
+        f"Version {trial['other_version_id']} is on trial against version {trial['live_version_id']} since"
+        f" {trial['started_at']:%Y-%m-%d %H:%M}: {so_far}."
     )
 
 

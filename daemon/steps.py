@@ -21,6 +21,7 @@ from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Cycle, Outcome, Step, Version
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.training import TrainingJob, train
+from relevanced.daemon.tryout import begin_trial, observe, trials
 
 
 def steps_of(stages: Stages) -> Mapping[Step, StepFunction]:
@@ -79,9 +80,9 @@ def verify(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
 
 def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """
-    Point serving at the candidate.
+    Point serving at the candidate, or, where the gate could not decide, put it on trial.
 
-    Where a killed attempt has done so, it stays as it is: an operator may have rolled back since.
+    Where a killed attempt has done either, it stays as it is: an operator may have undone it since.
     """
     candidate = _candidate(stages, cycle)
     progress("Promoting", 0, 1)
@@ -89,7 +90,13 @@ def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     for row in history.serving_history(stages.database):
         if (row["verb"], row["actor"], row["live_version_id"]) == ("promote", actor, candidate.version_id):
             return Outcome(f"Promoted version {candidate.version_id} in place of {row['previous_version_id']}.")
-    return stages.promotion.promote(candidate.version_id, actor=actor, reason=_reason(stages, cycle))
+    gate_row = next(row for row in history.steps(stages.database, cycle.cycle_id) if row["step"] == "gate")
+    if gate_row["verdict"] == "trial":
+        if any(row["other_version_id"] == candidate.version_id for row in trials(stages.database)):
+            return Outcome(f"Version {candidate.version_id} was put on trial.", verdict="trial")
+        return begin_trial(stages, candidate.version_id, "promotion")
+    outcome = stages.promotion.promote(candidate.version_id, actor=actor, reason=gate_row["sentence"])
+    return Outcome(outcome.sentence + observe(stages), outcome.numbers)
 
 
 _STEPS: Final[Mapping[Step, Callable[[Stages, Cycle, Progress], Outcome]]] = {
@@ -117,12 +124,6 @@ def _candidate_id(stages: Stages, cycle: Cycle) -> int:
         version_id = history.register_version(connection, stages.promotion.serving().live_version_id)
         connection.execute(sql.postgres["note_candidate"], {"cycle_id": cycle.cycle_id, "version_id": version_id})
     return version_id
-
-
-def _reason(stages: Stages, cycle: Cycle) -> str:
-    """The gate's sentence: why the promotion happened."""
-    rows = history.steps(stages.database, cycle.cycle_id)
-    return next((row["sentence"] for row in rows if row["step"] == "gate"), "no gate")
 
 
 def _triplets_by_source(stages: Stages, cycle: Cycle) -> dict[str, int]:

@@ -62,6 +62,12 @@ def rehearse(
     noise: Annotated[float, typer.Option(min=0, max=0.5, help="P(wrong click, or wrong skip) when examined.")] = 0.1,
     bias: Annotated[Bias, typer.Option(help="How attention falls with the position.")] = "lovbench",
     swaps: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with neighbours swapped.")] = 0.1,
+    trial: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of held-out searches that a candidate in doubt is tried on.")
+    ] = 0.5,
+    mix: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the other searches mixed with a candidate on trial.")
+    ] = 0.1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same searchers.")] = 13,
     oracle: Annotated[bool, typer.Option(help="Also train on every train judgment, as the upper bound.")] = True,
     max_documents: Annotated[int | None, typer.Option(min=10, help="Cut the data set down.")] = None,
@@ -80,7 +86,7 @@ def rehearse(
         dataset,
         RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
         SearchersPolicy(mean_sessions=mean_sessions, noise=noise, bias=bias),
-        {"exploration": {"swap_probability": swaps}},
+        {"exploration": {"swap_probability": swaps, "mix_share": mix}, "trial": {"share": trial}},
         report,
         as_json=as_json,
     )

@@ -30,6 +30,7 @@ from relevanced.daemon.rehearsal.oracle import oracle_run, pair_precision
 from relevanced.daemon.rehearsal.place import Place
 from relevanced.daemon.rehearsal.report import CycleReport, Measure, Report, Rollback, pick_examples
 from relevanced.daemon.rehearsal.searchers import Searchers, SearchersPolicy
+from relevanced.daemon.tryout import check_trial
 from relevanced.daemon.wiring import Parts, run_open_cycle
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)  # of the simulated time; a Monday
@@ -74,6 +75,7 @@ class Rehearsal:
         cycles: list[CycleReport] = []
         for number in range(self._policy.cycles):
             self._traffic(number)
+            self._look_at_trial()
             cycle = self._cycle(number)
             cycles.append(self._cycle_report(cycle, runs))
         oracle = self._oracle() if self._policy.oracle else None
@@ -151,6 +153,13 @@ class Rehearsal:
             return cycle_of(self._parts.database, sorted(ended)[number])
         cycle = begin_cycle(self._parts.database, f"rehearsal, cycle {number + 1}")
         return run_open_cycle(self._parts, cycle, self._progress, self._tell_step)
+
+    def _look_at_trial(self) -> None:
+        """What the daemon does every two minutes: act on what the searchers prefer."""
+        with self._place.timed("trial"):
+            outcome = check_trial(self._parts.stages, self._parts.clock.now())
+        if outcome is not None:
+            self._tell(outcome.sentence)
 
     def _tell_step(self, step: Step, outcome: Outcome, seconds: float) -> None:
         self._place.add_seconds(step, seconds)

@@ -37,7 +37,12 @@ class SearchBody(BaseModel):
 
 
 class FoundDocument(BaseModel):
-    """One document of an answer; `score` is the inner product of unit vectors, `position` counts from 1."""
+    """
+    One document of an answer; `position` counts from 1.
+
+    `score` is the inner product of unit vectors, of the model version `version`: in a trial, two versions have a share
+    in one answer, and scores of two versions cannot be compared.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -46,10 +51,11 @@ class FoundDocument(BaseModel):
     score: float
     title: str
     text: str
+    version: int = Field(validation_alias="version_id")
 
 
 class SearchResult(BaseModel):
-    """An answer. Send `query_id` along with the clicks on it; `version` is the model version that ranked."""
+    """An answer. Send `query_id` along with the clicks on it; `version` is the model version that is live."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -64,6 +70,7 @@ class SearchResult(BaseModel):
                             "score": 0.71,
                             "title": "Dyspnea",
                             "text": "Difficult or labored breathing.",
+                            "version": 2,
                         }
                     ],
                 }

@@ -1,6 +1,9 @@
 -- serving --
--- What answers now, and what rollback returns to.
-SELECT live_version_id, previous_version_id FROM relevanced.serving;
+-- What answers now, what rollback returns to, and what live is tried against. A trial against an earlier live version is
+-- over, though its row may not say so yet.
+SELECT serving.live_version_id, previous_version_id, trial_id, other_version_id
+  FROM relevanced.serving
+  LEFT JOIN relevanced.trial ON trial.live_version_id = serving.live_version_id AND trial.ended_at IS NULL;
 
 -- promote_version --
 -- Point serving at a verified version. No row comes back when another promotion came first.

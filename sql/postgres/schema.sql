@@ -9,8 +9,10 @@ CREATE TABLE migration (
 
 CREATE TYPE version_state AS ENUM ('candidate', 'prepared', 'verified', 'rejected');
 CREATE TYPE cycle_step_name AS ENUM ('mine', 'train', 'gate', 'index', 'verify', 'promote', 'ended');
-CREATE TYPE step_verdict AS ENUM ('done', 'nothing', 'accepted', 'rejected', 'inconclusive', 'failed');
+CREATE TYPE step_verdict AS ENUM ('done', 'nothing', 'accepted', 'rejected', 'inconclusive', 'failed', 'trial');
 CREATE TYPE serving_verb AS ENUM ('promote', 'rollback');
+CREATE TYPE trial_purpose AS ENUM ('promotion', 'observation');
+CREATE TYPE trial_verdict AS ENUM ('better', 'worse', 'undecided', 'void');
 
 -- What tells one content from another. Its own function, because convert_to is only STABLE: it depends on the encoding
 -- of the database, which cannot change. The length keeps "a", "bc" apart from "ab", "c".
@@ -86,6 +88,23 @@ CREATE TABLE serving_history (
     actor text NOT NULL,
     reason text NOT NULL
 );
+
+-- Two versions whose answers are interleaved for a share of the sessions. `promotion` tries a candidate before it is
+-- live; `observation` goes on comparing the live version with the one before it.
+CREATE TABLE trial (
+    trial_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    purpose trial_purpose NOT NULL,
+    live_version_id bigint NOT NULL REFERENCES version,
+    other_version_id bigint NOT NULL REFERENCES version,
+    verdict trial_verdict,         -- of the other version; null while it runs
+    sentence text,
+    numbers jsonb NOT NULL DEFAULT '{}',
+    started_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz,
+    CHECK (live_version_id <> other_version_id),
+    CHECK ((verdict IS NULL) = (ended_at IS NULL))
+);
+CREATE UNIQUE INDEX trial_one_at_a_time ON trial ((true)) WHERE ended_at IS NULL;
 
 CREATE TABLE cycle (
     cycle_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

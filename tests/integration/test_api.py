@@ -22,6 +22,7 @@ from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import Retry
 from relevanced.daemon.exploration import ExplorationPolicy
+from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import Index, IndexPolicy
 from relevanced.daemon.model_store import ModelPolicy, ModelStore
 from relevanced.daemon.ports import silent
@@ -29,6 +30,7 @@ from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Document
 from relevanced.daemon.search import Search, SearchPolicy
 from relevanced.daemon.telemetry import configure_logging
+from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.web.app import create_app
 from relevanced.daemon.web.doors import Doors
 from tests.browser import BROWSER, see, site
@@ -71,6 +73,8 @@ def app_over(database, models, sink):
         promotion=promotion,
         sink=sink,
         exploration=ExplorationPolicy(),
+        trial=TrialPolicy(),
+        holdout=HoldoutPolicy(),
         policy=SearchPolicy(),
         clock=SystemClock(),
         seed=0,
@@ -163,6 +167,7 @@ def test_a_search_by_url_is_answered_and_logged(api, sink):
         "document_id": "HP:0000421",
         "title": "Epistaxis",
         "text": "Bleeding from the nose.",
+        "version": 1,
     }
     (record,) = new_records(sink)
     assert (record["query_id"], record["user_query"]) == (answer["query_id"], "nose bleed")

@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
+from relevanced import sql
 from relevanced.consumers.decode import decode
 from relevanced.consumers.memory import MemorySource
 from relevanced.daemon import history
@@ -19,12 +20,15 @@ from relevanced.daemon.database import Database
 from relevanced.daemon.documents import document_text, load_documents
 from relevanced.daemon.errors import BadInput, Retry, StopDaemon
 from relevanced.daemon.exploration import ExplorationPolicy
+from relevanced.daemon.holdout import HoldoutPolicy, is_held_out
 from relevanced.daemon.index import Index, IndexPolicy
 from relevanced.daemon.model_store import ModelPolicy, ModelStore
 from relevanced.daemon.ports import silent
 from relevanced.daemon.promotion import Promotion
+from relevanced.daemon.queries import cluster_key, query_key
 from relevanced.daemon.records import Document, SearchRequest
 from relevanced.daemon.search import NoLiveVersion, QueryVectors, Search, SearchPolicy
+from relevanced.daemon.trial import TrialPolicy
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
 DOCUMENTS = [
@@ -85,6 +89,8 @@ class World:
             "promotion": self.promotion,
             "sink": sink,
             "exploration": ExplorationPolicy(),
+            "trial": TrialPolicy(),
+            "holdout": HoldoutPolicy(),
             "policy": SearchPolicy(),
             "clock": StandingClock(),
             "seed": 0,
@@ -158,7 +164,7 @@ def test_each_search_leaves_the_record_that_its_clicks_are_joined_to(world, sink
         "object_id_field": "document_id",
         "query_response_id": record["query_response_id"],
         "query_response_hit_ids": [hit.document_id for hit in answer.hits],
-        "query_attributes": {"version": "1", "policy": None, "propensities": None},
+        "query_attributes": {"version": "1", "policy": None, "propensities": None, "ranked_by": None},
     }
 
 
@@ -197,6 +203,78 @@ def test_what_is_shown_under_exploration_is_what_is_logged(world, sink):
         assert tuple(record.query_response_hit_ids) == order
         assert record.query_attributes["policy"] == "fairpairs:1"
         assert len(record.query_attributes["propensities"]) == 5
+
+
+@pytest.fixture
+def on_trial(world):
+    """Version 2 beside version 1, until the test ends."""
+    row = {"purpose": "promotion", "live_version_id": 1, "other_version_id": 2}
+    with world.database.connection() as connection:
+        trial_id = connection.execute(sql.postgres["begin_trial"], row).fetchone()["trial_id"]
+    yield trial_id
+    with world.database.connection() as connection:
+        connection.execute("DELETE FROM relevanced.trial")
+
+
+def trial_search(world, sink, **changes):
+    everybody = {"trial": TrialPolicy(share=1), "exploration": ExplorationPolicy(mix_share=1)}
+    return world.search(sink, **{**everybody, **changes})
+
+
+def test_in_a_trial_an_answer_is_out_of_both_versions_and_its_record_says_which_put_what_where(world, sink, on_trial):
+    answers = trial_search(world, sink).search([SearchRequest("pain", k=5, session_id=f"s{n}") for n in range(20)])
+    exact = {version: world.exact(version, "pain") for version in (1, 2)}
+
+    for answer, record in zip(answers, records_of(sink), strict=True):
+        assert answer.version_id == 1
+        assert [hit.position for hit in answer.hits] == [1, 2, 3, 4, 5]
+        for hit in answer.hits:
+            assert hit.score == pytest.approx(exact[hit.version_id][hit.document_id], abs=1e-3)
+        for hit, ranked_by in zip(answer.hits, record.query_attributes["ranked_by"], strict=True):
+            assert ranked_by in (str(hit.version_id), "1+2")
+        assert record.query_attributes["policy"] == f"team-draft:trial-{on_trial}"
+        assert len(record.query_attributes["propensities"]) == 5
+        assert {answer.hits[0].document_id} <= {next(iter(ranked)) for ranked in exact.values()}
+    assert {hit.version_id for answer in answers for hit in answer.hits} == {1, 2}
+
+
+def test_a_session_stays_on_its_side_of_a_trial_whichever_replica_answers(world, sink, on_trial):
+    requests = [SearchRequest("pain", session_id=f"s{number}") for number in range(40)]
+    half = {"trial": TrialPolicy(share=0.5), "exploration": ExplorationPolicy(mix_share=0.5)}
+    first, second = (
+        [record.query_attributes["policy"] for record in records_of(sink)]
+        for seed in (1, 2)
+        if world.search(sink, seed=seed, **half).search(requests)
+    )
+    assert first == second
+    assert len(set(first)) == 2
+
+
+def test_held_out_queries_are_for_the_trial_and_the_others_for_exploration(world, sink, on_trial):
+    texts = [f"pain {number}" for number in range(30)]
+    trial_search(world, sink, exploration=ExplorationPolicy()).search([SearchRequest(text) for text in texts])
+    mixed = {record.user_query for record in records_of(sink) if record.query_attributes["policy"]}
+    assert mixed == {text for text in texts if is_held_out(cluster_key(query_key(text)), HoldoutPolicy())}
+    assert 0 < len(mixed) < 30
+
+
+def test_a_version_on_trial_that_cannot_answer_costs_no_answer(world, sink, on_trial):
+    with world.database.connection() as connection:
+        connection.execute("UPDATE relevanced.version SET fingerprint = fingerprint || '!' WHERE version_id = 2")
+    try:
+        (answer,) = trial_search(world, sink).search([SearchRequest("pain")])
+    finally:
+        with world.database.connection() as connection:
+            connection.execute("UPDATE relevanced.version SET fingerprint = rtrim(fingerprint, '!')")
+    assert {hit.version_id for hit in answer.hits} == {1}
+    assert records_of(sink)[0].query_attributes["ranked_by"] is None
+
+
+def test_a_trial_against_another_live_version_is_over(world, sink, on_trial):
+    search = trial_search(world, sink)
+    world.promotion.promote(2, actor="test", reason="better")
+    (answer,) = search.search([SearchRequest("pain")])
+    assert {hit.version_id for hit in answer.hits} == {2}
 
 
 def test_after_a_promotion_the_next_search_is_in_the_new_space(world, sink):

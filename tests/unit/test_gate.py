@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevanced.daemon.gate import GatePolicy, compare
+from relevanced.daemon.gate import GatePolicy, compare, with_unjudged
 
 POLICY = GatePolicy()
 EVEN = {f"q{number}": 1.0 for number in range(10_000)} | {"a": 1.0, "b": 1.0}  # every query counts alike
@@ -98,3 +98,31 @@ def test_of_candidates_that_are_no_better_few_are_accepted():
         candidate = {query: 0.5 + float(gain) for query, gain in zip(live, gains, strict=True)}
         accepted += compare(candidate, live, EVEN, POLICY, candidate=2, live=1).verdict == "accepted"
     assert accepted <= 20
+
+
+def found(mean: float):
+    return compare(*arms(mean, 0.1, 400), EVEN, POLICY, candidate=2, live=1)
+
+
+@pytest.mark.parametrize(
+    ("with_them", "without", "verdict"),
+    [
+        (-0.05, -0.03, "rejected"),
+        (-0.05, 0.0, "inconclusive"),
+        (-0.05, 0.03, "inconclusive"),
+        (0.0, 0.05, "inconclusive"),
+        (0.05, -0.05, "accepted"),
+    ],
+)
+def test_what_nobody_could_judge_speaks_for_no_promotion_and_for_no_rejection(with_them, without, verdict):
+    comparison = with_unjudged(found(with_them), found(without), (4.0, 9.5), candidate=2, live=1)
+    assert comparison.verdict == verdict
+    assert comparison.interval == found(with_them).interval
+
+
+def test_a_rejection_that_the_unjudged_explain_says_so():
+    assert with_unjudged(found(-0.05), found(0.03), (4.04, 9.5), candidate=2, live=1).sentence == (
+        "Undecided about candidate 2: NDCG@10 fell by 0.050 (0.040 to 0.060) against live 1 on 400 held-out queries,"
+        " but of its first ten documents 4.0 are judged, of live's 9.5; among the judged alone NDCG@10 rose by 0.030"
+        " (0.020 to 0.040)."
+    )

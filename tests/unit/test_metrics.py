@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevanced.daemon.metrics import mean_interval, ndcg_at_10, qrels_from, query_weights
+from relevanced.daemon.metrics import (
+    condensed,
+    judged_at_10,
+    judged_documents,
+    mean_interval,
+    ndcg_at_10,
+    qrels_from,
+    query_weights,
+)
 
 
 def test_the_best_order_has_ndcg_1_and_a_swap_costs_what_the_discount_says():
@@ -98,3 +106,21 @@ def test_a_query_counts_by_how_unlikely_it_was_found():
     judgments = pa.table(dict(zip(("query_key", "grade", "inclusion"), zip(*rows, strict=True), strict=True)))
     weights = query_weights(judgments, 10.0)
     assert weights == pytest.approx({"sure": 1.0, "half": 2.0, "twice": 1 / 0.75, "rare": 10.0})
+
+
+def test_judged_is_what_clicks_and_skips_alone_make_one_sure_of():
+    columns = {"query_key": ["a", "a", "a", "b"], "document_id": ["d1", "d2", "d3", "d1"]}
+    assert judged_documents(pa.table({**columns, "weight": [0.9, 0.5, 0.49, 0.0]})) == {"a": {"d1", "d2"}}
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdefghijklmnop"), st.floats(0, 1), min_size=1),
+    st.sets(st.sampled_from("abcdefghijklmnop")),
+)
+def test_without_the_unjudged_no_run_does_worse_by_the_judged(scores, judged):
+    run, known = {"q": scores}, {"q": judged}
+    assert set(condensed(run, known)["q"]) == set(scores) & judged
+    assert 0 <= judged_at_10(run, known) <= min(10, len(judged))
+    if relevant := sorted(judged)[:3]:
+        qrels = {"q": dict.fromkeys(relevant, 1.0)}
+        assert ndcg_at_10(qrels, condensed(run, known))["q"] >= ndcg_at_10(qrels, run)["q"] - 1e-9

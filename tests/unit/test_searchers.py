@@ -40,7 +40,7 @@ def searchers(seed: int = 1, data: Dataset | None = None, **policy) -> Searchers
 
 
 def answer(*document_ids: str) -> SearchAnswer:
-    hits = [Hit(place, name, 1 - place / 100, "", "") for place, name in enumerate(document_ids, start=1)]
+    hits = [Hit(place, name, 1 - place / 100, "", "", 1) for place, name in enumerate(document_ids, start=1)]
     return SearchAnswer("the-query-id", 7, hits)
 
 
