@@ -27,7 +27,6 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 POSITIONS: Final = 50  # the statement `evidence` leaves out what lies deeper
-_COUNTS: Final = ("shown", "clicks")
 _INNER_STEPS: Final = 10  # cost nothing beside the pass over the cells, and save some of those
 _LEAST_LIFT: Final = 1.5  # of a_1 over a_0; nearer, clicks say nothing, and the two could change places
 
@@ -159,24 +158,56 @@ def pool_ranks(base: pa.Table, live: pa.Table) -> pa.Table:
 
 def _pairs(evidence: pa.Table, ranks: pa.Table, deepest: int) -> _Pairs:
     """Pool the versions, number the pairs in the order of their names, and find the prior of each."""
-    pair = ["query_key", "document_id"]
-    counts = [("shown", "sum"), ("clicks", "sum")]
-    cells = evidence.group_by([*pair, "position"]).aggregate(counts).rename_columns([*pair, "position", *_COUNTS])
-    names = cells.group_by(pair).aggregate(counts).rename_columns([*pair, *_COUNTS])
-    names = names.join(ranks.select([*pair, "rank"]), pair, join_type="left outer").sort_by(
-        [(name, "ascending") for name in pair]
+    queries, documents = (_in_order(evidence[name]) for name in ("query_key", "document_id"))
+    # One number for each pair, and for each cell, in the order of the names: joins of texts took four times as long.
+    by_row = _numbers(evidence["query_key"], queries) * len(documents) + _numbers(evidence["document_id"], documents)
+    by_cell = by_row * POSITIONS + evidence["position"].to_numpy() - 1
+    order = np.argsort(by_cell, kind="stable")
+    cells, cell = np.unique(by_cell[order], return_inverse=True)
+    shown, clicks = (
+        _sums(cell, evidence[name].to_numpy().astype(np.float64)[order], len(cells)) for name in ("shown", "clicks")
     )
-    numbered = names.select(pair).append_column("pair", pa.array(np.arange(len(names))))
-    cells = cells.join(numbered, pair).sort_by([("pair", "ascending"), ("position", "ascending")])
-    shown, clicks = (cells[name].to_numpy().astype(np.float64) for name in _COUNTS)
+    numbers, pair = np.unique(cells // POSITIONS, return_inverse=True)
+    names = pa.table(
+        {
+            "query_key": queries.take(pa.array(numbers // max(len(documents), 1))),
+            "document_id": documents.take(pa.array(numbers % max(len(documents), 1))),
+            "shown": _sums(pair, shown, len(numbers)),
+            "clicks": _sums(pair, clicks, len(numbers)),
+        }
+    )
     return _Pairs(
         names=names,
-        prior=np.minimum(names["rank"].fill_null(deepest + 1).to_numpy() - 1, deepest),
-        pair=cells["pair"].to_numpy(),
-        place=cells["position"].to_numpy() - 1,
+        prior=_ranks_of(numbers, ranks, queries, documents, deepest) - 1,
+        pair=pair,
+        place=cells % POSITIONS,
         clicks=clicks,
         skips=shown - clicks,
     )
+
+
+def _in_order(column: pa.ChunkedArray) -> pa.Array:
+    """Give the distinct texts of a column in their order."""
+    distinct = pc.unique(column)
+    return distinct.take(pc.sort_indices(distinct))
+
+
+def _numbers(column: pa.ChunkedArray, names: pa.Array) -> Integers:
+    """Number each text of a column by its place in names; -1 where it is not there."""
+    places = pc.index_in(column, value_set=names).fill_null(-1).to_numpy()
+    return np.asarray(places, dtype=np.int64)
+
+
+def _ranks_of(pairs: Integers, ranks: pa.Table, queries: pa.Array, documents: pa.Array, deepest: int) -> Integers:
+    """The rank of each pair, from 1, at most the one behind the deepest; which is also that of pairs without one."""
+    query, document = _numbers(ranks["query_key"], queries), _numbers(ranks["document_id"], documents)
+    ranked = np.where((query < 0) | (document < 0), -1, query * len(documents) + document)
+    found = np.full(len(pairs), deepest + 1, dtype=np.int64)
+    if len(pairs):
+        place = np.minimum(np.searchsorted(pairs, ranked), len(pairs) - 1)
+        hit = pairs[place] == ranked
+        found[place[hit]] = np.minimum(ranks["rank"].to_numpy()[hit], deepest + 1)
+    return found
 
 
 def _start(deepest: int) -> ClickModel:

@@ -98,8 +98,8 @@ def _evidence(
             "document_id": [f"q{number}d{name}" for number, name in zip(cells[0], cells[1], strict=True)],
             "position": pa.array(cells[2], pa.int32()),
             "version": [str(number) for number in cells[3]],
-            "shown": pa.array(np.bincount(cell.ravel()), pa.int64()),
-            "clicks": pa.array(np.bincount(cell.ravel(), weights=clicked).astype(np.int64), pa.int64()),
+            "shown": np.bincount(cell.ravel()).astype(np.float64),
+            "clicks": np.bincount(cell.ravel(), weights=clicked),
         }
     )
 

@@ -64,7 +64,7 @@ def rehearse(
     swaps: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with neighbours swapped.")] = 0.1,
     trial: Annotated[
         float, typer.Option(min=0, max=1, help="Share of held-out searches that a candidate in doubt is tried on.")
-    ] = 0.5,
+    ] = 1.0,
     mix: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the other searches mixed with a candidate on trial.")
     ] = 0.1,

@@ -12,7 +12,9 @@ HAVING actors >= $min_actors
  ORDER BY user_query;
 
 -- evidence --
--- How many actors were shown a document for a query at a position by a version, and how many of them ever clicked it.
+-- How many actors were shown a document for a query at a position by a version, and how many of them clicked it there.
+-- What one actor can say is bounded: of a pair one click, and of a document one click over all queries together, in
+-- equal parts; who reports the same document under a hundred queries is heard once. So the counts are no whole numbers.
 WITH page AS (
     -- A page may make several requests under one query_id, mostly only one of them with hits. The record with most
     -- hits stands for all; the fields after `hits` only make the choice the same on every reading.
@@ -25,16 +27,18 @@ WITH page AS (
                'version': coalesce(version, '')
            }) AS record,
            max(nullif(client_id, '')) AS client_id,
-           max(nullif(session_id, '')) AS session_id
+           max(nullif(session_id, '')) AS session_id,
+           min("timestamp") AS asked_at
       FROM query
       ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
      GROUP BY query_id, page_offset
 ), search AS (
     -- Who asked what of which version: joined here, while there is one row per search and not one per document. One of
     -- the page's requests may lack the ids, so they are of any of them.
-    SELECT query_id, page_offset, query_key, said.version AS version, actor
+    SELECT query_id, page_offset, query_key, said.version AS version, actor, asked_at
       FROM (SELECT query_id,
                    min(page_offset) AS page_offset,
+                   min(asked_at) AS asked_at,
                    max({
                        'hits': record.hits, 'user_query': record.user_query, 'version': record.version
                    }) AS said,
@@ -78,15 +82,28 @@ WITH page AS (
       ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
 ), seen_by AS (
     -- One row per actor: whoever reloads a page ten times or clicks ten times still counts once.
-    SELECT query_key, document_id, position, version, actor, coalesce(bool_or(clicked), false) AS clicked
+    SELECT query_key, document_id, position, version, actor,
+           coalesce(bool_or(clicked), false) AS clicked, min(asked_at) AS asked_at
       FROM shown
       JOIN search USING (query_id)
       LEFT JOIN clicked USING (query_id, document_id)
      WHERE document_id IS NOT NULL AND position BETWEEN 1 AND 50
-     GROUP BY ALL
+     GROUP BY query_key, document_id, position, version, actor
+), counted AS (
+    -- Up to its first click: whoever comes back to what it has found, elsewhere or under a later version, says nothing
+    -- new. A sequence that ends with its first click has the likelihood of the whole one, so no propensity is bent.
+    FROM seen_by
+ QUALIFY count(*) FILTER (WHERE clicked) OVER (
+             PARTITION BY query_key, document_id, actor ORDER BY asked_at NULLS FIRST, version, position
+             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0
+), weighed AS (
+    SELECT query_key, document_id, position, version, clicked,
+           CASE WHEN clicked
+                THEN 1 / count(*) FILTER (WHERE clicked) OVER (PARTITION BY actor, document_id) ELSE 1 END AS weight
+      FROM counted
 )
 SELECT query_key, document_id, position::INTEGER AS position, version,
-       count(*) AS shown, count(*) FILTER (WHERE clicked) AS clicks
-  FROM seen_by
+       sum(weight)::DOUBLE AS shown, coalesce(sum(weight) FILTER (WHERE clicked), 0)::DOUBLE AS clicks
+  FROM weighed
  GROUP BY query_key, document_id, position, version
  ORDER BY query_key, document_id, position, version;

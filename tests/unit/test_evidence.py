@@ -1,7 +1,9 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relevanced import sql
 
@@ -17,10 +19,10 @@ class Table:
         self.connection.execute(sql.script("duckdb", "schema.sql"))
         self.connection.execute("CREATE TABLE bots (actor VARCHAR)")  # what bots.sql marks
 
-    def query(self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1"):
+    def query(self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1", day=0):
         self.connection.execute(
-            "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL, NULL)",
-            [query_id, text, client, session, WHEN, hits, offset, version],
+            "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
+            [query_id, text, client, session, WHEN + timedelta(days=day), hits, offset, version],
         )
 
     def impression(self, query_id, document_id, position, application="shop", client=None):
@@ -41,7 +43,7 @@ class Table:
         for text, key in (keys or {"fever": "fever"}).items():
             self.connection.execute("INSERT INTO query_keys VALUES (?, ?)", [text, key])
         rows = self.connection.execute(sql.duckdb["evidence"]).to_arrow_table()
-        assert [str(kind) for kind in rows.schema.types] == ["string", "string", "int32", "string", "int64", "int64"]
+        assert [str(kind) for kind in rows.schema.types] == ["string", "string", "int32", "string", "double", "double"]
         self.keys = list(zip(rows["query_key"].to_pylist(), rows["version"].to_pylist(), strict=True))
         return [(row["document_id"], row["position"], row["shown"], row["clicks"]) for row in rows.to_pylist()]
 
@@ -117,6 +119,62 @@ def test_an_actor_counts_once_and_has_clicked_if_it_ever_did(log):
         log.query(query_id, ["d1"], client="c1")
     log.click("b", "d1")
     assert log.evidence() == [("d1", 1, 1, 1)]
+
+
+def test_whoever_has_clicked_says_nothing_new_by_coming_back(log):
+    log.query("a", ["d2", "d1"], day=0)
+    log.query("b", ["d1", "d2"], day=1)
+    log.click("b", "d1")
+    log.query("c", ["d3", "d2", "d1"], day=2, version="2")
+    log.click("c", "d1")
+    log.query("d", ["d1"], client="c2", day=3)
+    assert [row for row in log.evidence() if row[0] == "d1"] == [("d1", 1, 2, 1), ("d1", 2, 1, 0)]
+
+
+def test_an_actor_that_clicks_a_document_under_many_queries_is_heard_once(log):
+    texts = {f"text {number}": f"text {number}" for number in range(10)}
+    for text in texts:
+        log.query(text, ["d2", "d1"], text=text, client="pusher")
+        log.click(text, "d1")
+        log.query(f"{text} again", ["d2", "d1"], text=text, client=f"c {text}")
+        log.click(f"{text} again", "d2")
+    rows = log.evidence(texts)
+    pushed = [(shown, clicks) for name, _, shown, clicks in rows if name == "d1"]
+    assert pushed == [pytest.approx((1.1, 0.1))] * 10
+    assert [clicks for name, _, _, clicks in rows if name == "d2"] == [1.0] * 10
+
+
+SEARCHES = st.lists(
+    st.tuples(
+        st.sampled_from(["c1", "c2", "c3"]),
+        st.sampled_from(["fever", "cough", "rash"]),
+        st.lists(st.sampled_from(["d1", "d2", "d3"]), unique=True, min_size=1),
+        st.sets(st.sampled_from(["d1", "d2", "d3"])),
+        st.integers(0, 5),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEARCHES)
+def test_whatever_they_do_no_actor_says_more_of_a_document_than_one_click(searches):
+    log = Table()
+    for number, (client, text, hits, clicked, day) in enumerate(searches):
+        log.query(f"q{number}", hits, text=text, client=client, day=day)
+        for document_id in clicked:
+            log.click(f"q{number}", document_id)
+    rows = log.evidence({"fever": "fever", "cough": "cough", "rash": "rash"})
+
+    for document_id in ("d1", "d2", "d3"):
+        clickers = {
+            client for client, _, hits, clicked, _ in searches if document_id in hits and document_id in clicked
+        }
+        assert sum(row[3] for row in rows if row[0] == document_id) == pytest.approx(len(clickers))
+    assert all(0 <= clicks <= shown + 1e-9 for _, _, shown, clicks in rows)
+    clicked_pairs = {(text, name) for _, text, hits, clicked, _ in searches for name in clicked & set(hits)}
+    found = {(key, row[0]) for (key, _), row in zip(log.keys, rows, strict=True) if row[3]}
+    assert found == clicked_pairs
 
 
 @pytest.mark.parametrize("missing", [None, ""])

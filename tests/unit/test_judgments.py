@@ -19,7 +19,7 @@ Row = tuple[str, str, int, str, int, int]
 
 
 def evidence(*rows: Row) -> pa.Table:
-    kinds = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.int64(), pa.int64())
+    kinds = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.float64(), pa.float64())
     columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
     return pa.table({name: pa.array(column, kind) for name, column, kind in zip(COLUMNS, columns, kinds, strict=True)})
 
