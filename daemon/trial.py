@@ -34,6 +34,9 @@ class TrialPolicy:
     # Queries and preferences before any verdict; the interval is asymptotic, and a single popular query is none.
     min_queries: Annotated[int, Ge(2)] = 20
     min_preferences: Annotated[int, Ge(2)] = 40
+    # Of one query, those of the first actors. A version has to be better on queries, not on the most popular one, whose
+    # thousandth preference says what its tenth did.
+    max_per_query: Annotated[int, Ge(1)] = 10
     max_days: Annotated[float, Gt(0)] = 14.0  # then a trial ends undecided, and makes room for a newer candidate
 
 

@@ -152,19 +152,21 @@ def preferences(stages: Stages, trial: Trial) -> pa.Table:
         live=str(trial.live_version_id),
         other=str(trial.other_version_id),
     )
-    return pool(preferred, stages.holdout)
+    return pool(preferred, stages.holdout, stages.trial.max_per_query)
 
 
-def pool(preferred: pa.Table, holdout: HoldoutPolicy) -> pa.Table:
-    """Count actors by held-out query; one who typed it in two ways counts once, by the sum."""
+def pool(preferred: pa.Table, holdout: HoldoutPolicy, max_per_query: int) -> pa.Table:
+    """Count actors by held-out query, the first of each; one who typed it in two ways counts once, by the sum."""
     by_actor: dict[tuple[str, str], int] = {}
-    for text, actor, preference in zip(*(column.to_pylist() for column in preferred.columns), strict=True):
+    columns = (preferred[name].to_pylist() for name in ("user_query", "actor", "preference"))
+    for text, actor, preference in zip(*columns, strict=True):
         key = query_key(text)
         by_actor[key, actor] = by_actor.get((key, actor), 0) + preference
     counts: dict[str, list[int]] = {}
     for (key, _), preference in by_actor.items():
         if preference and is_held_out(cluster_key(key), holdout):
-            counts.setdefault(key, [0, 0])[preference < 0] += 1
+            count = counts.setdefault(key, [0, 0])
+            count[preference < 0] += sum(count) < max_per_query
     keys = sorted(counts)
     return pa.table(
         {

@@ -164,3 +164,9 @@ def test_only_a_verified_version_that_is_not_live_can_be_tried(parts: Parts) -> 
             begin_trial(parts.stages, version_id, "promotion")
     with pytest.raises(BadInput, match="No version is on trial"):
         stop_trial(parts.stages, "why not")
+
+
+def test_of_a_popular_query_the_first_actors_stand_for_all(parts: Parts) -> None:
+    begin_trial(parts.stages, 2, "promotion")
+    search_and_click(parts, HELD_OUT[:1] * 50, 2)
+    assert "stays on trial: 10 preferences for it and 0" in sentence_of(parts)

@@ -47,8 +47,14 @@ def settle(home: Path, dataset: Dataset, settings: str = SETTINGS) -> None:
     parts = Parts(home, load_settings(home / "relevanced.toml"))
     load_documents(parts.database, dataset.documents, silent)
     make_first_version(parts.stages, parts.settings.model, silent)
+    live_a_week(parts, dataset, 0)
+    parts.close()
+
+
+def live_a_week(parts: Parts, dataset: Dataset, week: int) -> None:
+    """Let the searchers of one week, from 0, search and click, and store what they did."""
     searchers = Searchers(dataset, SearchersPolicy(mean_sessions=8, bias="none", noise=0.01), seed=1, start=START)
-    sessions = list(searchers.sessions(0))
+    sessions = list(searchers.sessions(week))
     answers = parts.search.search(
         [
             SearchRequest(one.user_query, client_id=one.client_id, session_id=one.session_id, timestamp=one.timestamp)
@@ -59,4 +65,3 @@ def settle(home: Path, dataset: Dataset, settings: str = SETTINGS) -> None:
     spool = parts.source_openers()["spool"]()
     consume_until_empty(spool, parts.log_store)
     spool.close()
-    parts.close()
