@@ -30,8 +30,9 @@ class GatePolicy:
     min_improvement: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95  # of the paired interval over queries, both ends
     # Most that a query counts for, which was found against the odds; see metrics.query_weights. More widens the
-    # interval and lets a chance click in a deep place decide. Over four cycles of a rehearsal, where .07 was true, at 1
-    # the gate saw .02 and accepted none, at 3 .05 (of 207 queries 195 left in effect) and three, at 10 .05 (137) and none.
+    # interval and lets a chance click in a deep place decide. Over four cycles of a rehearsal, where .07 was true, the
+    # gate saw .02 at 1, and .05 at 3 and 10; of 223 queries 195 were left in effect at 3, where it accepted three of
+    # the four, and 137 at 10, where it accepted none.
     max_query_weight: Annotated[float, Ge(1)] = 3.0
 
 
