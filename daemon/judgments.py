@@ -13,7 +13,7 @@ the base model's rank as the feature. theta_1 is 1: people who look at nothing l
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ class ClickModelPolicy:
     click_rate_pseudo_count: Annotated[float, Gt(0)] = 20.0
     # Pairs that each rank borrows from all ranks: a rank seen in few queries has no prior of its own.
     rank_pseudo_count: Annotated[float, Gt(0)] = 5.0
+    # naive takes every click at face value: who wants to see in a rehearsal what that comes to, and nobody else.
+    method: Literal["pbm", "naive"] = "pbm"
     max_iterations: Annotated[int, Ge(1)] = 300
     tolerance: Annotated[float, Gt(0)] = 1e-4  # largest change of a propensity or click rate in one iteration
 
@@ -113,6 +115,31 @@ def judge(evidence: pa.Table, ranks: pa.Table, model: ClickModel) -> pa.Table:
             "expected_clicks": expected,
             "inclusion": _inclusion(pairs, model, prior, expected),
             "source": pa.repeat("clicks", len(pairs.names)),
+        }
+    )
+
+
+def judge_naively(evidence: pa.Table) -> pa.Table:
+    """
+    Judge as most pipelines do: what was clicked is relevant, what was shown and not clicked is not.
+
+    Returns: JUDGMENTS; each is sure, and each showing counts as examined.
+    """
+    pair = ["query_key", "document_id"]
+    names = evidence.group_by(pair).aggregate([("shown", "sum"), ("clicks", "sum")])
+    names = names.rename_columns([*pair, "shown", "clicks"]).sort_by([(name, "ascending") for name in pair])
+    count = len(names)
+    return pa.table(
+        {
+            "query_key": names["query_key"],
+            "document_id": names["document_id"],
+            "grade": pc.greater(names["clicks"], 0).cast(pa.float64()),
+            "weight": np.ones(count),
+            "shown": names["shown"],
+            "clicks": names["clicks"],
+            "expected_clicks": names["shown"],
+            "inclusion": np.ones(count),
+            "source": pa.repeat("clicks", count),
         }
     )
 

@@ -18,7 +18,7 @@ from relevanced.daemon.documents import document_texts
 from relevanced.daemon.files import whole_file
 from relevanced.daemon.history import base_version, version
 from relevanced.daemon.holdout import split
-from relevanced.daemon.judgments import ClickModel, fit_click_model, judge, pool_ranks
+from relevanced.daemon.judgments import ClickModel, fit_click_model, judge, judge_naively, pool_ranks
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -48,7 +48,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     # The base model never saw a click, so it confirms no labels; what live has lifted since is known by live alone.
     ranks = base_run if live == base else pool_ranks(base_run, live_run)
     click_model = fit_click_model(evidence, ranks, stages.click_model)
-    judgments = judge(evidence, ranks, click_model)
+    naive = stages.click_model.method == "naive"
+    judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
     training, held_out = split(judgments, stages.holdout)
 
     triplets = mine_triplets(training, live_run, anchors, stages.triplets)

@@ -68,6 +68,10 @@ def rehearse(
     mix: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the other searches mixed with a candidate on trial.")
     ] = 0.1,
+    spam: Annotated[float, typer.Option(min=0, max=0.9, help="Share of sessions of clients that push documents.")] = 0,
+    judgments: Annotated[
+        Literal["pbm", "naive"], typer.Option(help="By the click model, or with clicks at face value, to compare.")
+    ] = "pbm",
     seed: Annotated[int, typer.Option(help="The same seed gives the same searchers.")] = 13,
     oracle: Annotated[bool, typer.Option(help="Also train on every train judgment, as the upper bound.")] = True,
     max_documents: Annotated[int | None, typer.Option(min=10, help="Cut the data set down.")] = None,
@@ -78,15 +82,27 @@ def rehearse(
     """
     Run the whole loop on a labelled data set with simulated searchers: what would your team gain?
 
-    Needs a state directory of its own: relevanced --home ./rehearsal rehearse DATA_DIR
+    Needs a state directory of its own.
+
+    Examples:
+
+      relevanced --home ./rehearsal rehearse DATA_DIR
+
+      relevanced --home ./spammed rehearse DATA_DIR --spam 0.1           a tenth of the sessions push documents
+
+      relevanced --home ./naive rehearse DATA_DIR --judgments naive      what clicks at face value come to
     """
     dataset = read_dataset(data_dir, max_documents=max_documents, seed=seed)
     _rehearse(
         context,
         dataset,
         RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
-        SearchersPolicy(mean_sessions=mean_sessions, noise=noise, bias=bias),
-        {"exploration": {"swap_probability": swaps, "mix_share": mix}, "trial": {"share": trial}},
+        SearchersPolicy(mean_sessions=mean_sessions, noise=noise, bias=bias, spam=spam),
+        {
+            "exploration": {"swap_probability": swaps, "mix_share": mix},
+            "trial": {"share": trial},
+            "click_model": {"method": judgments},
+        },
         report,
         as_json=as_json,
     )

@@ -49,6 +49,10 @@ def render(report: Report, console: Console) -> None:
         seconds = f"{report.rollback.seconds:.3f} s"
         sentence = f"The rollback took {seconds} until version {report.rollback.version} answered."
         console.print(_bullet(sentence), width=width)
+    if report.pushed:
+        before, after = report.pushed.rank_before, report.pushed.rank_after
+        sentence = f"Pushed documents stand at rank {after:.1f} for queries near them, at first {before:.1f}."
+        console.print(_bullet(sentence), width=width)
     minutes, rest = divmod(round(sum(report.seconds.values())), 60)
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in report.seconds.items())
     console.print(_bullet(f"All took {minutes} min {rest} s; in seconds: {steps}."), width=width)

@@ -28,9 +28,10 @@ from relevanced.daemon.records import Cycle, Outcome, SearchRequest, Step, Verdi
 from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.oracle import oracle_run, pair_precision
 from relevanced.daemon.rehearsal.place import Place
-from relevanced.daemon.rehearsal.report import CycleReport, Measure, Report, Rollback, pick_examples
+from relevanced.daemon.rehearsal.report import CycleReport, Measure, Pushed, Report, Rollback, mean_rank, pick_examples
 from relevanced.daemon.rehearsal.searchers import Searchers, SearchersPolicy
-from relevanced.daemon.tryout import check_trial
+from relevanced.daemon.rehearsal.spammers import nearest
+from relevanced.daemon.tryout import check_trial, trials
 from relevanced.daemon.wiring import Parts, run_open_cycle
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)  # of the simulated time; a Monday
@@ -94,7 +95,23 @@ class Rehearsal:
             rollback=rollback,
             examples=pick_examples(self._dataset, runs[1], runs[live]) if live != 1 else [],
             switches=switches,
+            pushed=self._pushed(runs[1], live),
         )
+
+    def _pushed(self, base_run: Run, live: int) -> Pushed | None:
+        """Where the pushed documents stand for the test queries that they are nearest to, at first and at last."""
+        if not self._searchers.pushes:
+            return None
+        texts = {one.document_id: f"{one.title} {one.text}" for one in self._dataset.documents}
+        pairs = [
+            (query_id, push.document_id)
+            for push in self._searchers.pushes
+            for query_id in nearest(
+                texts[push.document_id], push.document_id, self._dataset.test_queries, self._dataset.test_qrels
+            )
+        ]
+        live_run = base_run if live == 1 else self._measured_run(live)
+        return Pushed(mean_rank(base_run, pairs), mean_rank(live_run, pairs))
 
     def _load(self) -> None:
         if self._parts.promotion.serving().live_version_id is not None:
@@ -201,11 +218,13 @@ class Rehearsal:
 
     def _switch_back_and_forth(self) -> tuple[Rollback | None, list[str]]:
         """Roll back, search, promote again: what an operator would do at night, timed until an answer comes."""
-        self._end_a_trial_that_was_stopped()
+        self._end_a_rollback_that_was_stopped()
         serving = self._parts.promotion.serving()
         if serving.previous_version_id is None or serving.live_version_id is None:
             return None, []
         switches = [row["sentence"] for row in self._promotions()]
+        tried = sorted(trials(self._parts.database), key=lambda row: row["trial_id"])
+        switches += [row["sentence"] for row in tried if row["verdict"] == "better"]
         began = time.monotonic()
         back = self._parts.promotion.rollback(actor="rehearsal", reason="to show that it works")
         user_query = next(iter(self._dataset.train_queries.values()))
@@ -216,17 +235,17 @@ class Rehearsal:
                 f"After the rollback version {answer.version_id} answered, not {serving.previous_version_id}."
             )
         again = self._parts.promotion.promote(
-            serving.live_version_id, actor="rehearsal", reason="it was better; the rollback was a trial"
+            serving.live_version_id, actor="rehearsal", reason="it was better; the rollback was to show that it works"
         )
         for outcome in (back, again):
             self._tell(outcome.sentence)
         return Rollback(seconds, answer.version_id), [*switches, back.sentence, again.sentence]
 
-    def _end_a_trial_that_was_stopped(self) -> None:
+    def _end_a_rollback_that_was_stopped(self) -> None:
         last = history.serving_history(self._parts.database)[0]
         if (last["verb"], last["actor"]) == ("rollback", "rehearsal"):
             self._parts.promotion.promote(
-                last["previous_version_id"], actor="rehearsal", reason="the end of a trial that was stopped"
+                last["previous_version_id"], actor="rehearsal", reason="the end of a rollback that was stopped"
             )
 
     def _promotions(self) -> list[Mapping[str, str]]:

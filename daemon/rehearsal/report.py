@@ -8,7 +8,7 @@ Out: a value, shown to people by page.py, and its JSON.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,6 +65,14 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushed:
+    """Mean rank of the documents that spammers push, for test queries near them, by the first and the live version."""
+
+    rank_before: float
+    rank_after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A test query and the titles of its first documents, each with whether it is relevant."""
 
@@ -89,6 +97,7 @@ class Report:
     rollback: Rollback | None
     examples: Sequence[Example]
     switches: Sequence[str]  # the sentences of promotions and rollbacks, in order
+    pushed: Pushed | None = None  # None without spammers
 
     @property
     def live(self) -> Measure:
@@ -115,6 +124,7 @@ class Report:
             "rollback": (
                 {"seconds": self.rollback.seconds, "version": self.rollback.version} if self.rollback else None
             ),
+            "pushed": asdict(self.pushed) if self.pushed else None,
         }
 
 
@@ -142,6 +152,16 @@ def pick_examples(
         if len(examples) == EXAMPLES:
             break
     return examples
+
+
+def mean_rank(run: Mapping[str, Mapping[str, float]], pairs: Sequence[tuple[str, str]]) -> float:
+    """Mean rank, from 1, of a document for a query; one that the run leaves out is next after its deepest."""
+    ranks = []
+    for query_id, document_id in pairs:
+        scores = run[query_id]
+        own = scores.get(document_id, float("-inf"))
+        ranks.append(1 + sum(score > own for score in scores.values()))
+    return sum(ranks) / len(ranks)
 
 
 def _top(run: Mapping[str, float]) -> list[str]:

@@ -10,6 +10,7 @@ and there clicks by relevance and noise. The miner knows nothing of it. Test que
 Source: Craswell et al., An experimental comparison of click position-bias models, WSDM 2008 (examination hypothesis).
 """
 
+import heapq
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from annotated_types import Interval
 
 from relevanced.daemon.records import SearchAnswer
 from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.rehearsal.spammers import pushes
+
+_SPAM: Final = 7  # beside the seed, so that the honest searchers are the same with spam and without
 
 Bias = Literal["lovbench", "inverse", "none"]
 
@@ -41,6 +45,8 @@ class SearchersPolicy:
     bias: Bias = "lovbench"  # examination by position
     noise: Annotated[float, Interval(ge=0, le=0.5)] = 0.1  # P(wrong click or wrong skip | examined); .5 says nothing
     abandonment: Annotated[float, Interval(ge=0, lt=1)] = 0.1  # share of sessions that look at no document
+    # Share of the sessions whose clients push a document; each client has as many sessions as the others have.
+    spam: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     days_per_cycle: Annotated[float, Interval(gt=0)] = 7.0  # of simulated time
 
 
@@ -53,6 +59,7 @@ class Session:
     client_id: str
     session_id: str
     timestamp: datetime
+    pushed: str | None = None  # the document_id that a spammer clicks, and nothing else
 
 
 class Searchers:
@@ -66,9 +73,33 @@ class Searchers:
         self._query_ids = sorted(dataset.train_queries)
         self._relevant = {query_id: relevant_documents(row) for query_id, row in dataset.train_qrels.items()}
         self._expected = self._expected_sessions()
+        self.pushes = pushes(dataset, np.random.default_rng([seed, _SPAM])) if policy.spam else []
 
     def sessions(self, cycle: int) -> Iterator[Session]:
-        """The sessions of one cycle (from 0) in the order of time; a Poisson number for each query."""
+        """The sessions of one cycle (from 0) in the order of time, those of spammers among them."""
+        return heapq.merge(self._honest(cycle), self._spam(cycle), key=lambda session: session.timestamp)
+
+    def _spam(self, cycle: int) -> Iterator[Session]:
+        """Spammers come back in every cycle, and each pushes one document for ever."""
+        rng = np.random.default_rng([self._seed, _SPAM, cycle])
+        share = self._policy.spam / (1 - self._policy.spam)
+        count = rng.poisson(share * self._expected.sum()) if self.pushes else 0
+        clients = max(1, round(share * self._clients()))
+        for number, day in enumerate(self._policy.days_per_cycle * (cycle + np.sort(rng.random(count)))):
+            client = int(rng.integers(clients))
+            push = self.pushes[client % len(self.pushes)]
+            query_id = push.query_ids[int(rng.integers(len(push.query_ids)))]
+            yield Session(
+                dataset_query_id=query_id,
+                user_query=self._as_typed(self._queries[query_id], rng),
+                client_id=f"spammer-{client}",
+                session_id=f"spam-{cycle}-{number}",
+                timestamp=self._start + timedelta(days=float(day)),
+                pushed=push.document_id,
+            )
+
+    def _honest(self, cycle: int) -> Iterator[Session]:
+        """A Poisson number of sessions for each query."""
         rng = np.random.default_rng([self._seed, cycle])
         typed = rng.permutation(np.repeat(np.arange(len(self._query_ids)), rng.poisson(self._expected)))
         clients = rng.integers(self._clients(), size=len(typed))
@@ -92,7 +123,7 @@ class Searchers:
         """
         # By session, so that a rehearsal that goes on after a stop meets the same searchers.
         rng = np.random.default_rng([self._seed, zlib.crc32(session.session_id.encode())])
-        if rng.random() < self._policy.abandonment:
+        if session.pushed is None and rng.random() < self._policy.abandonment:
             return []
         clicks = []
         seconds = 0.0
@@ -100,7 +131,10 @@ class Searchers:
             seconds += rng.uniform(1, 4)  # to read one entry of the page
             relevant = hit.document_id in self._relevant[session.dataset_query_id]
             attraction = 1 - self._policy.noise if relevant else self._policy.noise
-            if rng.random() < examination(hit.position, self._policy.bias) * attraction:
+            chance = examination(hit.position, self._policy.bias) * attraction
+            if session.pushed is not None:
+                chance = float(hit.document_id == session.pushed)
+            if rng.random() < chance:
                 # Dwell times of good and bad documents overlap widely, as real ones do: medians of 40 and 15 s.
                 dwell = float(rng.lognormal(np.log(40 if relevant else 15), 1.0))
                 clicks.append(

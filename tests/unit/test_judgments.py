@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relevanced.daemon.judgments import ClickModel, ClickModelPolicy, fit_click_model, judge, pool_ranks
+from relevanced.daemon.judgments import ClickModel, ClickModelPolicy, fit_click_model, judge, judge_naively, pool_ranks
 from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, simulate
 
 POLICY = ClickModelPolicy()
@@ -273,3 +273,12 @@ def test_inclusion_is_how_often_a_relevant_document_is_found():
         assert found[bin_].mean() == pytest.approx(inclusion[bin_].mean(), abs=0.07), f"from {low} to {high}"
     enough = inclusion >= 0.1
     assert (1 / inclusion[enough & found]).sum() == pytest.approx(enough.sum(), rel=0.1)
+
+
+@given(tables)
+def test_at_face_value_every_click_is_right_and_every_other_showing_is_wrong(rows):
+    judgments = judge_naively(evidence(*rows))
+    assert judgments.schema.names == judge(evidence(*rows), RANKS, MODEL).schema.names
+    clicked = {row[:2] for row in rows if row[5]}
+    for row in judgments.to_pylist():
+        assert row["grade"] == ((row["query_key"], row["document_id"]) in clicked)

@@ -17,8 +17,10 @@ from relevanced.daemon.rehearsal.report import (
     CycleReport,
     Example,
     Measure,
+    Pushed,
     Report,
     Rollback,
+    mean_rank,
     pick_examples,
     write_report,
 )
@@ -94,8 +96,20 @@ def test_the_json_has_exactly_the_keys_that_scripts_read(tmp_path):
         "recovered": pytest.approx(0.4),
         "seconds": {"load": 12.2, "train": 183.0, "promote": 0.02},
         "rollback": {"seconds": 0.0042, "version": 1},
+        "pushed": None,
     }
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pushed_documents_are_reported_where_there_are_spammers():
+    report = replace(REPORT, pushed=Pushed(rank_before=20.0, rank_after=3.25))
+    assert report.to_json()["pushed"] == {"rank_before": 20.0, "rank_after": 3.25}
+    assert "Pushed documents stand at rank 3.2 for queries near them, at first 20.0." in page(report)
+
+
+def test_the_mean_rank_counts_from_1_and_what_is_left_out_is_next_after_the_deepest():
+    run = {"q": {"a": 0.9, "b": 0.8}}
+    assert mean_rank(run, [("q", "a"), ("q", "b"), ("q", "z")]) == 2.0
 
 
 def test_a_report_that_cannot_be_written_is_bad_input_and_leaves_nothing(tmp_path):

@@ -19,6 +19,7 @@ from relevanced.daemon.rehearsal.searchers import (
     Session,
     examination,
 )
+from relevanced.daemon.rehearsal.spammers import nearest
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -151,3 +152,30 @@ def test_a_click_is_a_ubi_event_that_tells_nothing_of_relevance():
     assert dwell > 0
     assert START < datetime.fromisoformat(event["timestamp"]) < START + timedelta(seconds=30)
     assert json.loads(json.dumps(event)) == event
+
+
+def test_spammers_come_beside_the_honest_and_change_nothing_about_them():
+    plain, spammed = searchers(), searchers(spam=0.2)
+    sessions = list(spammed.sessions(1))
+    assert [session for session in sessions if session.pushed is None] == list(plain.sessions(1))
+    assert [session.timestamp for session in sessions] == sorted(session.timestamp for session in sessions)
+    share = sum(session.pushed is not None for session in sessions) / len(sessions)
+    assert share == pytest.approx(0.2, abs=0.05)
+
+
+def test_a_spammer_clicks_the_document_it_pushes_wherever_it_is_and_nothing_else():
+    people = searchers(spam=0.3)
+    spam = [session for cycle in (0, 1) for session in people.sessions(cycle) if session.pushed is not None]
+    by_client = {session.client_id: session.pushed for session in spam}
+    for session in spam:
+        assert by_client[session.client_id] == session.pushed, "for ever the same"
+        assert session.pushed not in (f"d{session.dataset_query_id[1:]}",), "it answers nothing"
+        (click,) = people.click(session, answer("d1000", "d2000", session.pushed, "d3000"))
+        assert click["event_attributes"]["object"] == {"object_id": session.pushed}
+        assert people.click(session, answer("d1000")) == []
+
+
+def test_a_document_is_pushed_for_the_queries_that_share_its_words_and_that_it_does_not_answer():
+    queries = {"a": "stiff neck", "b": "stiff cold neck", "c": "sore throat", "d": "neck"}
+    qrels = {"a": {"d1": 1}, "b": {"d2": 1}, "c": {"d3": 1}, "d": {"d4": 1}}
+    assert nearest("A stiff neck in the morning", "d1", queries, qrels) == ["d", "b", "c"]
