@@ -16,7 +16,8 @@ import numpy as np
 DRAFTED: Final = 10  # positions that both draft for, a page; below them live's order goes on
 _ROUNDS: Final = DRAFTED // 2
 
-Team = Literal["live", "other", "both"]  # who put a document there; both: it was the next one of either
+# Who put a document there. Both: the next one of either, or below what they drafted; a click on it speaks for neither.
+Team = Literal["live", "other", "both"]
 Draft = list[tuple[str, Team]]
 
 
@@ -66,16 +67,17 @@ def _draft(live: Sequence[str], other: Sequence[str], length: int, other_first: 
     rankings: dict[Team, Sequence[str]] = {"live": live, "other": other}
     for first in other_first:
         left = {team: [name for name in ranking if name not in shown] for team, ranking in rankings.items()}
-        agreed = left["live"][:1] == left["other"][:1]
+        agreed = left["live"][:1] == left["other"][:1] or not all(left.values())
         # Only where they agree on the first of the round may they agree on the second; elsewhere it must keep its team,
         # or the two would no longer have as many credited places whichever way the coin falls.
-        all_agreed = agreed and left["live"][1:2] == left["other"][1:2]
+        seconds = [ranking[1:2] for ranking in left.values()]
+        all_agreed = agreed and (seconds[0] == seconds[1] or not all(seconds))
         order: tuple[Team, Team] = ("other", "live") if first else ("live", "other")
         for team, nobodys in zip(order, (agreed, all_agreed), strict=True):
             pick = next((name for name in left[team] if name not in shown), None)
             if pick is not None and len(shown) < length:
                 shown[pick] = "both" if nobodys else team
-    for name in live:
+    for name in (*live, *other):
         if len(shown) < length:
-            shown.setdefault(name, "live")
+            shown.setdefault(name, "both")
     return list(shown.items())

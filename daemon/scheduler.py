@@ -28,7 +28,7 @@ from relevanced.daemon.tryout import check_trial
 from relevanced.daemon.upkeep import keep_up
 
 CHECK_SECONDS: Final = 20  # between two looks at whether a cycle is due
-TRIAL_SECONDS: Final = 120  # between two looks at the trial; its interval holds however often it is looked at
+TRIAL_SECONDS: Final = 600  # between two looks at the trial, which read the whole log; how often changes no verdict
 FOLLOW_SECONDS: Final = 2  # between two looks at the outbox: how old an answer may be
 
 log = structlog.get_logger()

@@ -270,11 +270,11 @@ def check(request: SearchRequest) -> None:
 
 
 def _answer(version_id: int, live: Sequence[Hit], other: Sequence[Hit], presented: Presented) -> SearchAnswer:
-    by_version = {team: {hit.document_id: hit for hit in run} for team, run in (("live", live), ("other", other))}
+    lives, others = ({hit.document_id: hit for hit in run} for run in (live, other))
     teams = presented.teams or ["live"] * len(presented.document_ids)
     shown = [
-        replace(by_version["other" if team == "other" else "live"][document_id], position=position)
-        for position, (document_id, team) in enumerate(zip(presented.document_ids, teams, strict=True), start=1)
+        replace((others if team == "other" or name not in lives else lives)[name], position=position)
+        for position, (name, team) in enumerate(zip(presented.document_ids, teams, strict=True), start=1)
     ]
     return SearchAnswer(str(uuid4()), version_id, shown)
 

@@ -50,7 +50,7 @@ def stop(
 
 @trial_app.command()
 def check(context: typer.Context) -> None:
-    """Look at the trial now, and act on it; the daemon does so every two minutes."""
+    """Look at the trial now, and act on it; the daemon does so every ten minutes."""
     from relevanced.daemon.tryout import check_trial
 
     with opened(context) as parts:

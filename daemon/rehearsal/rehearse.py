@@ -172,7 +172,7 @@ class Rehearsal:
         return run_open_cycle(self._parts, cycle, self._progress, self._tell_step)
 
     def _look_at_trial(self) -> None:
-        """What the daemon does every two minutes: act on what the searchers prefer."""
+        """What the daemon does every ten minutes: act on what the searchers prefer."""
         with self._place.timed("trial"):
             outcome = check_trial(self._parts.stages, self._parts.clock.now())
         if outcome is not None:

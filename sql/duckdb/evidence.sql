@@ -97,9 +97,9 @@ WITH page AS (
              PARTITION BY query_key, document_id, actor ORDER BY asked_at NULLS FIRST, version, position
              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) = 0
 ), weighed AS (
+    -- Its skips of the document weigh no more than its clicks, or documents that many queries find would look worse.
     SELECT query_key, document_id, position, version, clicked,
-           CASE WHEN clicked
-                THEN 1 / count(*) FILTER (WHERE clicked) OVER (PARTITION BY actor, document_id) ELSE 1 END AS weight
+           1 / greatest(1, count(*) FILTER (WHERE clicked) OVER (PARTITION BY actor, document_id)) AS weight
       FROM counted
 )
 SELECT query_key, document_id, position::INTEGER AS position, version,

@@ -19,8 +19,9 @@ def test_each_puts_there_what_it_ranks_best_of_what_is_left(live, other, length,
     drawn = team_draft(live, other, length, np.random.default_rng(seed))
 
     assert len(set(drawn.document_ids)) == len(drawn.document_ids) <= length
+    assert len(drawn.document_ids) == min(length, len(set(live) | set(other)))
     for place, (name, team) in enumerate(zip(drawn.document_ids, drawn.teams, strict=True)):
-        for ranking in {"live": [live], "other": [other], "both": [live, other]}[team]:
+        for ranking in {"live": [live], "other": [other], "both": []}[team]:
             left = [document for document in ranking if document not in drawn.document_ids[:place]]
             assert name == left[0]
 
@@ -49,6 +50,7 @@ def test_below_the_page_live_goes_on():
     drawn = team_draft(live, other, 14, np.random.default_rng(0))
     assert drawn.teams.count("other") == DRAFTED / 2
     assert drawn.document_ids[DRAFTED:] == ("a5", "a6", "a7", "a8")
+    assert drawn.teams[DRAFTED:] == ("both",) * 4  # or whoever clicks down there would speak for live
 
 
 @pytest.mark.parametrize(
@@ -67,15 +69,16 @@ def test_the_propensities_are_how_often_a_document_is_really_shown_there(live, o
         assert seen[place] / rounds == pytest.approx(propensity, abs=0.04), place  # 5 standard errors at most
 
 
-def test_who_clicks_without_looking_prefers_neither():
+@pytest.mark.parametrize("length", [10, 15])
+@pytest.mark.parametrize("held", [3, 10])
+def test_who_clicks_without_looking_prefers_neither(length, held):
     rng = np.random.default_rng(6)
-    live, other = [f"d{rank}" for rank in range(10)], [f"d{rank}" for rank in (3, 1, 12, 0, 11, 5, 2, 14, 7, 8)]
+    live, other = [f"d{rank}" for rank in range(held)], [f"d{rank}" for rank in (3, 1, 12, 0, 11, 5, 2, 14, 7, 8)]
     credit = []
-    for _ in range(20_000):
-        drawn = team_draft(live, other, 10, rng)
-        clicked = rng.random(10) < 1 / np.arange(1, 11)
+    for _ in range(10_000):
+        drawn = team_draft(live, other, length, rng)
         values = np.array([{"live": -1, "other": 1, "both": 0}[team] for team in drawn.teams])
-        credit.append(values[clicked].sum())
+        credit.append(values[rng.random(len(values)) < 1 / np.arange(1, len(values) + 1)].sum())
     assert abs(np.mean(credit)) < 4 * np.std(credit) / np.sqrt(len(credit))
 
 
