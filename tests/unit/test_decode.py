@@ -108,10 +108,17 @@ def test_hits_keep_their_order_and_become_strings() -> None:
 
 
 def test_what_debiasing_needs_is_read_from_the_query_attributes() -> None:
-    attributes = {"version": 3, "policy": "adjacent-swaps", "propensities": [1, 0.5], "offset": 10}
+    attributes = {
+        "version": 3,
+        "policy": "adjacent-swaps",
+        "propensities": [1, 0.5],
+        "offset": 10,
+        "ranked_by": [3, "3+4"],
+    }
     row = read_query(query_attributes=attributes)
     assert (row["version"], row["policy"], row["page_offset"]) == ("3", "adjacent-swaps", 10)
     assert row["propensities"] == [1.0, 0.5]
+    assert row["ranked_by"] == ["3", "3+4"]
 
 
 @pytest.mark.parametrize(
@@ -120,14 +127,14 @@ def test_what_debiasing_needs_is_read_from_the_query_attributes() -> None:
         None,
         {},
         {"version": {"major": 1}, "policy": True, "propensities": "high", "offset": "10"},
-        {"propensities": [0.5, 0.0], "offset": -1},
-        {"propensities": [0.5, None], "offset": 2**40},
+        {"propensities": [0.5, 0.0], "offset": -1, "ranked_by": []},
+        {"propensities": [0.5, None], "offset": 2**40, "ranked_by": ["1", None]},
     ],
 )
 def test_attributes_that_mean_something_else_to_their_producer_are_left_out(attributes: Any) -> None:
     row = read_query(query_attributes=attributes)
-    found = (row["version"], row["policy"], row["propensities"], row["page_offset"])
-    assert found == (None, None, None, 0)
+    found = (row["version"], row["policy"], row["propensities"], row["ranked_by"], row["page_offset"])
+    assert found == (None, None, None, None, 0)
 
 
 def test_empty_ids_are_no_ids() -> None:
