@@ -63,24 +63,24 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
 
 def trials_table(trials: Sequence[Mapping[str, Any]]) -> Table:
     """The trials as a table, in their order."""
-    table = Table("trial", "version", "against", "for", "since", "verdict", "what was found")
+    table = Table("trial", "version", "against", "for", "since", "verdict", "for : against", "interval")
     for trial in trials:
+        numbers = trial["numbers"]
         table.add_row(
             str(trial["trial_id"]),
             str(trial["other_version_id"]),
             str(trial["live_version_id"]),
             trial["purpose"],
-            f"{trial['started_at']:%Y-%m-%d %H:%M}",
+            f"{trial['started_at']:%Y-%m-%d}",
             trial["verdict"] or "runs",
-            trial_sentence(trial),
+            f"{numbers['for_other']:,} : {numbers['for_live']:,}" if numbers else "",
+            f"{numbers['low']:+.2f} to {numbers['high']:+.2f}" if numbers else "",
         )
     return table
 
 
 def trial_sentence(trial: Mapping[str, Any]) -> str:
-    """What a trial that runs has shown so far, or what came of one that ended."""
-    if trial["ended_at"] is not None:
-        return str(trial["sentence"])
+    """What a trial that runs has shown so far."""
     numbers = trial["numbers"]
     so_far = (
         f"{numbers['for_other']:,} preferences for it and {numbers['for_live']:,} for live so far"

@@ -1,5 +1,6 @@
 """A trial, from its begin to a promotion or a rollback, on a real log store and a real pointer."""
 
+import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 
 from relevanced.daemon import history
 from relevanced.daemon.config import Settings
@@ -16,6 +18,7 @@ from relevanced.daemon.exploration import trial_policy
 from relevanced.daemon.holdout import HoldoutPolicy, is_held_out
 from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.records import Serving, VersionState
+from relevanced.daemon.status import status_of, status_sentences, trials_table
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.tryout import begin_trial, check_trial, observe, open_trial, stop_trial, trials
 from relevanced.daemon.wiring import Parts
@@ -170,3 +173,16 @@ def test_of_a_popular_query_the_first_actors_stand_for_all(parts: Parts) -> None
     begin_trial(parts.stages, 2, "promotion")
     search_and_click(parts, HELD_OUT[:1] * 50, 2)
     assert "stays on trial: 10 preferences for it and 0" in sentence_of(parts)
+
+
+def test_what_a_trial_has_shown_fits_into_a_line(parts: Parts) -> None:
+    begin_trial(parts.stages, 2, "promotion")
+    search_and_click(parts, HELD_OUT[:30], 2)
+    sentence_of(parts)
+    (sentence,) = [line for line in status_sentences(status_of(parts.database, parts.log_store)) if "on trial" in line]
+    assert sentence.endswith(": 30 preferences for it and 0 for live so far (+1.00, +0.36 to +1.00).")
+    page = Console(width=100, file=io.StringIO())
+    page.print(trials_table(trials(parts.database)))
+    assert isinstance(page.file, io.StringIO)
+    assert "30 : 0" in page.file.getvalue()
+    assert "+0.36 to +1.00" in page.file.getvalue()
