@@ -19,17 +19,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from relevanced.consumers.dead_letters import IngestPolicy
 from relevanced.daemon.bots import BotPolicy
+from relevanced.daemon.click_model import ClickModelPolicy
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.exploration import ExplorationPolicy
 from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import IndexPolicy
 from relevanced.daemon.intake import IntakePolicy
-from relevanced.daemon.judgments import ClickModelPolicy
 from relevanced.daemon.lists import Texts
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.search import SearchPolicy
+from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     kafka: KafkaPolicy = Field(default_factory=KafkaPolicy)
     ingest: IngestPolicy = Field(default_factory=IngestPolicy)
     bots: BotPolicy = Field(default_factory=BotPolicy)
+    signals: SignalPolicy = Field(default_factory=SignalPolicy)
     click_model: ClickModelPolicy = Field(default_factory=ClickModelPolicy)
     holdout: HoldoutPolicy = Field(default_factory=HoldoutPolicy)
     triplets: TripletPolicy = Field(default_factory=TripletPolicy)

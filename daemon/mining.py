@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 
 from relevanced import sql
 from relevanced.daemon.bots import marked_bots
+from relevanced.daemon.click_model import ClickModel, fit_click_model
 from relevanced.daemon.documents import document_texts
 from relevanced.daemon.files import whole_file
 from relevanced.daemon.history import base_version, version
 from relevanced.daemon.holdout import split
-from relevanced.daemon.judgments import ClickModel, fit_click_model, judge, judge_naively, pool_ranks
+from relevanced.daemon.judgments import judge, judge_naively
+from relevanced.daemon.pairs import pool_ranks
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -35,7 +37,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
     typed = stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}, min_actors=stages.privacy.min_actors)
     keys, anchors = _typed(typed)
-    evidence = stages.log_store.read("evidence", snapshot_id, {"query_keys": keys, "bots": bots})
+    tables = {"query_keys": keys, "bots": bots, "signals": stages.signals.table()}
+    evidence = stages.log_store.read("evidence", snapshot_id, tables, **stages.signals.parameters())
     _note_judged_queries(stages, cycle, snapshot_id)
     live = stages.promotion.serving().live_version_id
     if not pc.sum(evidence["clicks"]).as_py() or live is None:
@@ -47,7 +50,7 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     live_run = base_run if live == base else run_of(stages, live, shown, progress)
     # The base model never saw a click, so it confirms no labels; what live has lifted since is known by live alone.
     ranks = base_run if live == base else pool_ranks(base_run, live_run)
-    click_model = fit_click_model(evidence, ranks, stages.click_model)
+    click_model = fit_click_model(evidence, ranks, stages.click_model, stages.signals)
     naive = stages.click_model.method == "naive"
     judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
     training, held_out = split(judgments, stages.holdout)

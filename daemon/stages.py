@@ -4,16 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relevanced.daemon.bots import BotPolicy
+from relevanced.daemon.click_model import ClickModelPolicy
 from relevanced.daemon.database import Database
 from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import Index
-from relevanced.daemon.judgments import ClickModelPolicy
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Cycle
+from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
@@ -30,6 +31,7 @@ class Stages:
     promotion: Promotion
     directory: Path
     bots: BotPolicy
+    signals: SignalPolicy
     click_model: ClickModelPolicy
     holdout: HoldoutPolicy
     triplets: TripletPolicy

@@ -144,6 +144,7 @@ class Parts:
             promotion=self.promotion,
             directory=self.home / "cycles",
             bots=self.settings.bots,
+            signals=self.settings.signals,
             click_model=self.settings.click_model,
             holdout=self.settings.holdout,
             triplets=self.settings.triplets,

@@ -19,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from relevanced.daemon.judgments import ClickModelPolicy, fit_click_model, judge, pool_ranks
+from relevanced.daemon.click_model import ClickModelPolicy, fit_click_model
+from relevanced.daemon.judgments import judge
+from relevanced.daemon.pairs import pool_ranks
 from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, simulate
 
 QUERIES: Final = 20_000

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevanced import sql
+from relevanced.daemon.signals import SignalPolicy
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+POLICY = SignalPolicy()
 
 
 class Table:
@@ -19,10 +21,12 @@ class Table:
         self.connection.execute(sql.script("duckdb", "schema.sql"))
         self.connection.execute("CREATE TABLE bots (actor VARCHAR)")  # what bots.sql marks
 
-    def query(self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1", day=0):
+    def query(
+        self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1", day=0, seconds=0
+    ):
         self.connection.execute(
             "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
-            [query_id, text, client, session, WHEN + timedelta(days=day), hits, offset, version],
+            [query_id, text, client, session, WHEN + timedelta(days=day, seconds=seconds), hits, offset, version],
         )
 
     def impression(self, query_id, document_id, position, application="shop", client=None):
@@ -31,21 +35,33 @@ class Table:
             [query_id, document_id, position, client, application, WHEN],
         )
 
-    def click(self, query_id, document_id, position=None, client=None):
+    def click(self, query_id, document_id, position=None, client=None, dwell=None):
         self.connection.execute(
-            "INSERT INTO click VALUES (?, ?, ?, ?, NULL, 'shop', ?, NULL, NULL)",
-            [query_id, document_id, position, client, WHEN],
+            "INSERT INTO click VALUES (?, ?, ?, ?, NULL, 'shop', ?, ?, NULL)",
+            [query_id, document_id, position, client, WHEN, dwell],
         )
 
-    def evidence(self, keys=None):
-        """(document, position, shown, clicks) of each row, with query_key and version when there are several."""
+    def feedback(self, query_id, document_id, action):
+        self.connection.execute(
+            "INSERT INTO feedback (query_id, document_id, action) VALUES (?, ?, ?)", [query_id, document_id, action]
+        )
+
+    def evidence(self, keys=None, policy=POLICY):
+        """(document, position, shown, clicks), pooled over surfaces and responses; `keys` has the query_key of each."""
         self.connection.execute("CREATE OR REPLACE TABLE query_keys (user_query VARCHAR, query_key VARCHAR)")
         for text, key in (keys or {"fever": "fever"}).items():
             self.connection.execute("INSERT INTO query_keys VALUES (?, ?)", [text, key])
-        rows = self.connection.execute(sql.duckdb["evidence"]).to_arrow_table()
-        assert [str(kind) for kind in rows.schema.types] == ["string", "string", "int32", "string", "double", "double"]
-        self.keys = list(zip(rows["query_key"].to_pylist(), rows["version"].to_pylist(), strict=True))
-        return [(row["document_id"], row["position"], row["shown"], row["clicks"]) for row in rows.to_pylist()]
+        self.connection.register("signals", policy.table())
+        self.rows = self.connection.execute(sql.duckdb["evidence"], policy.parameters()).to_arrow_table()
+        kinds = ["string", "string", "int32", "bool", "string", "string", "double", "double"]
+        assert [str(kind) for kind in self.rows.schema.types] == kinds
+        counts: dict[tuple[str, str, int], tuple[float, float]] = {}
+        for row in self.rows.to_pylist():
+            place = row["query_key"], row["document_id"], row["position"]
+            shown, clicks = counts.get(place, (0.0, 0.0))
+            counts[place] = shown + row["shown"], clicks + row["clicks"]
+        self.keys = [key for key, _, _ in sorted(counts)]
+        return [(*place[1:], *counts[place]) for place in sorted(counts)]
 
 
 @pytest.fixture
@@ -173,7 +189,7 @@ def test_whatever_they_do_no_actor_says_more_of_a_document_than_one_click(search
         assert sum(row[3] for row in rows if row[0] == document_id) == pytest.approx(len(clickers))
     assert all(0 <= clicks <= shown + 1e-9 for _, _, shown, clicks in rows)
     clicked_pairs = {(text, name) for _, text, hits, clicked, _ in searches for name in clicked & set(hits)}
-    found = {(key, row[0]) for (key, _), row in zip(log.keys, rows, strict=True) if row[3]}
+    found = {(key, row[0]) for key, row in zip(log.keys, rows, strict=True) if row[3]}
     assert found == clicked_pairs
 
 
@@ -187,7 +203,7 @@ def test_who_has_no_client_id_is_a_session_and_else_a_search(log, missing):
     assert log.connection.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).fetchall() == [("fever", 3)]
 
 
-def test_spellings_of_a_query_are_pooled_and_versions_kept_apart(log):
+def test_spellings_of_a_query_and_versions_are_pooled(log):
     log.query("a", ["d1"], text="Fever")
     log.query("b", ["d1"], text="fever", client="c2")
     log.query("c", ["d1"], text="fever", client="c2", version="2")
@@ -195,9 +211,8 @@ def test_spellings_of_a_query_are_pooled_and_versions_kept_apart(log):
     assert log.evidence({"Fever": "fever", "fever": "fever", "cough": "cough"}) == [
         ("d1", 1, 1, 0),
         ("d1", 1, 2, 0),
-        ("d1", 1, 1, 0),
     ]
-    assert log.keys == [("cough", ""), ("fever", "1"), ("fever", "2")]
+    assert log.keys == ["cough", "fever"]
 
 
 def test_what_marked_bots_did_is_passed_over_wherever_they_did_it(log):

@@ -1,0 +1,260 @@
+"""
+The click model: how likely each place is looked at, and how likely each document is relevant, from each other.
+
+In:  Pairs of the evidence. Out: ClickModel; read by judgments and identification.
+
+A pair of query and document is relevant or not, R, once and for all its impressions. At place k it is examined with
+probability theta_k, and when examined something is done with it, with probability a_R: P(click | k, R) = theta_k a_R.
+A place is a position, of one surface, with or without a click further up: who has found something reads on less, which
+is what separates a cascade from a page that is skimmed (the user browsing model of Dupret and Piwowarski, SIGIR 2008,
+with two distances). What is done, a click, a purchase, a downvote, depends on R too. As a pair keeps its R wherever
+it is shown, the evidence of its sessions multiplies, and one pair at two positions (swapped, or ranked by two versions)
+tells their examination apart: intervention harvesting (Agarwal et al., arXiv:1812.05161) without a step of its own.
+Fitted by EM after Wang et al. (WSDM 2018), with one R per pair instead of one per impression, and the models' rank as
+the feature. theta_1 is 1: people who look at nothing lower a_0 and a_1, and no grade.
+
+Beside relevant and other documents there are pushed ones: clicked more often than anybody looks at where they stand,
+with one probability at all places. No relevance explains that, so it is none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from annotated_types import Ge, Gt, Interval
+from scipy.optimize import isotonic_regression
+from scipy.special import logit, softmax
+
+from relevanced.daemon.pairs import PLACES, POSITIONS, Floats, Pairs, gather, sums
+from relevanced.daemon.signals import CLICK, LIFTS, SignalPolicy
+
+_INNER_STEPS: Final = 10  # cost nothing beside the pass over the cells, and save some of those
+_MOST_PUSHED: Final = 0.02  # of the pairs; more of them are no attack, and the model is wrong about something else
+_LEAST_LIFT: Final = 1.5  # of a_1 over a_0; nearer, clicks say nothing, and the two could change places
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClickModelPolicy:
+    """How much the click model believes before it has seen traffic, and when it stops."""
+
+    # Examinations at each position that the start, 1/position, counts for: with less traffic it stays near the start.
+    propensity_pseudo_count: Annotated[float, Gt(0)] = 10.0
+    # Examinations that the common curve counts for at each position of a surface, and below a click.
+    surface_pseudo_count: Annotated[float, Gt(0)] = 100.0
+    # Examinations that the starts of both click rates count for.
+    click_rate_pseudo_count: Annotated[float, Gt(0)] = 20.0
+    # Pairs that each rank borrows from all ranks: a rank seen in few queries has no prior of its own.
+    rank_pseudo_count: Annotated[float, Gt(0)] = 5.0
+    # Share of the pairs that is believed to be pushed before the log says more, and pairs that this counts for.
+    pushed_share: Annotated[float, Interval(ge=0, lt=1)] = 0.0005
+    pushed_pseudo_count: Annotated[float, Gt(0)] = 1000.0
+    # naive takes every click at face value: who wants to see in a rehearsal what that comes to, and nobody else.
+    method: Literal["pbm", "naive"] = "pbm"
+    max_iterations: Annotated[int, Ge(1)] = 300
+    tolerance: Annotated[float, Gt(0)] = 1e-4  # largest change of a propensity or click rate in one iteration
+
+
+@dataclass(frozen=True, slots=True)
+class ClickModel:
+    """
+    The fitted model.
+
+    examination: float64 (surfaces, 2, 50), P(examined) by surface, click further up or not, and position.
+    propensities: float64 (50,), that of all surfaces together, without a click further up; the first is 1.
+    click_rates: float64 (2,), P(anything is done | examined) with other and with relevant documents.
+    priors: float64 (deepest rank + 1,), P(relevant) by the models' rank; the last for documents without one.
+    lifts: what is done -> P(it | examined, relevant) / P(it | examined, other).
+    pushed: P(pushed) of a pair before it is seen, and P(click | shown) of such a pair.
+    """
+
+    propensities: Floats
+    click_rates: Floats
+    priors: Floats
+    iterations: int
+    lifts: Mapping[str, float] = field(default_factory=dict)
+    examination: Floats | None = None
+    pushed: tuple[float, float] = (0.0, 0.5)
+
+    def lift(self, response: str) -> float:
+        """The lift of a response; one that the model never saw says what doing anything says."""
+        return self.lifts.get(response, float(self.click_rates[1] / self.click_rates[0]))
+
+    def examined(self, pairs: Pairs) -> Floats:
+        """P(examined) of each place of these pairs, (surfaces * PLACES,)."""
+        if self.examination is None:
+            return np.tile(self.propensities, 2 * len(pairs.surfaces))
+        return self.examination.reshape(-1)
+
+    def of_skip(self, examined: Floats) -> Floats:
+        """What a skip adds to the log odds of R, by place; never above 0."""
+        other, relevant = self.click_rates
+        added: Floats = np.log1p(-relevant * examined) - np.log1p(-other * examined)
+        return added
+
+    def log_odds(self, pairs: Pairs) -> Floats:
+        """
+        log P(evidence | R = 1) - log P(evidence | R = 0), (pairs,).
+
+        The log theta_k of a click is the same under both and falls out: where a click happened says nothing, only that
+        it did. A skip says the less the less its place is examined.
+        """
+        of_response = np.log([self.lift(name) for name in pairs.responses])
+        skipped = sums(pairs.pair, pairs.skips * self.of_skip(self.examined(pairs))[pairs.place], len(pairs))
+        return skipped + sums(pairs.answered, pairs.actors * of_response[pairs.response], len(pairs))
+
+    def log_odds_pushed(self, pairs: Pairs) -> Floats:
+        """log P(clicks and skips | pushed) - log P(clicks and skips | R = 0), (pairs,)."""
+        rate = self.click_rates[0] * self.examined(pairs)
+        of_click, of_skip = np.log(self.pushed[1] / rate), np.log1p(-self.pushed[1]) - np.log1p(-rate)
+        added = pairs.clicks * of_click[pairs.place] + pairs.skips * of_skip[pairs.place]
+        return sums(pairs.pair, added, len(pairs))
+
+    def posterior(self, pairs: Pairs) -> Floats:
+        """P(other), P(relevant), P(pushed) of each pair, (3, pairs)."""
+        prior, (share, _) = self.priors[pairs.prior], self.pushed
+        odds = [np.log1p(-prior), np.log(prior) + self.log_odds(pairs)]
+        if not share:
+            both: Floats = softmax(np.stack(odds), axis=0)
+            return np.vstack([both, np.zeros(len(pairs))])
+        of_pushed = logit(share) + self.log_odds_pushed(pairs)
+        three: Floats = softmax(np.stack([*odds, of_pushed]), axis=0)
+        return three
+
+
+def fit_click_model(
+    evidence: pa.Table, ranks: pa.Table, policy: ClickModelPolicy, signals: SignalPolicy | None = None
+) -> ClickModel:
+    """Estimate propensities, click rates, lifts and priors together; without evidence they stay as they start."""
+    deepest = pc.max(ranks["rank"]).as_py() or 0
+    return fit_pairs(gather(evidence, ranks, deepest), deepest, policy, signals or SignalPolicy())
+
+
+def fit_pairs(pairs: Pairs, deepest: int, policy: ClickModelPolicy, signals: SignalPolicy) -> ClickModel:
+    """Fit to evidence that is gathered; `deepest` is the deepest rank."""
+    start = _start(deepest, pairs, signals)
+    # Pushed documents come last: before the curve is known, all that is clicked far down would look pushed.
+    first = _converge(pairs, start, start, replace(policy, pushed_share=0.0), signals)
+    return _converge(pairs, replace(first, pushed=(policy.pushed_share, 0.5)), start, policy, signals)
+
+
+def _converge(
+    pairs: Pairs, model: ClickModel, start: ClickModel, policy: ClickModelPolicy, signals: SignalPolicy
+) -> ClickModel:
+    for _ in range(policy.max_iterations):
+        before = model
+        model = _maximise(pairs, model.posterior(pairs), model, start, policy, signals)
+        if _largest_change(before, model) < policy.tolerance:
+            break
+    return model
+
+
+def _start(deepest: int, pairs: Pairs, signals: SignalPolicy) -> ClickModel:
+    """What is believed before any traffic, and what every estimate is drawn towards."""
+    propensities = 1 / np.arange(1, POSITIONS + 1)
+    return ClickModel(
+        propensities=propensities,
+        click_rates=np.array([0.05, 0.05 * LIFTS[CLICK]]),
+        priors=0.5 / np.arange(1, deepest + 2),
+        iterations=0,
+        lifts={name: signals.lifts.get(name, LIFTS[CLICK]) for name in pairs.responses},
+        examination=np.tile(propensities, (len(pairs.surfaces), 2, 1)),
+    )
+
+
+def _maximise(
+    pairs: Pairs,
+    posterior: Floats,
+    model: ClickModel,
+    start: ClickModel,
+    policy: ClickModelPolicy,
+    signals: SignalPolicy,
+) -> ClickModel:
+    """Fit the model to the pairs' posterior, (3, pairs); whether a skipped impression was examined is latent too."""
+    places = len(pairs.surfaces) * PLACES
+    clicks, skips = (
+        np.stack([sums(pairs.place, share[pairs.pair] * counts, places) for share in posterior])
+        for counts in (pairs.clicks, pairs.skips)
+    )  # (3, places) each
+    shares = posterior[:2]
+    examination, click_rates = model.examined(pairs), model.click_rates
+    common, some = model.propensities, policy.click_rate_pseudo_count
+    for _ in range(_INNER_STEPS):
+        rates = click_rates[:, None]
+        examined = clicks[:2] + skips[:2] * examination * (1 - rates) / (1 - examination * rates)
+        common, examination = _curves(examined.sum(axis=0), (clicks + skips)[:2].sum(axis=0), start, policy)
+        click_rates = (clicks[:2].sum(axis=1) + some * start.click_rates) / (examined.sum(axis=1) + some)
+        click_rates[0] = min(click_rates[0], click_rates[1] / _LEAST_LIFT)
+    known = np.bincount(pairs.prior, minlength=len(start.priors)) + policy.rank_pseudo_count
+    found = sums(pairs.prior, posterior[1], len(start.priors)) + policy.rank_pseudo_count * start.priors
+    priors = isotonic_regression(found / known, weights=known, increasing=False).x
+    lifts = _lifts(pairs, shares, click_rates, start, signals.pseudo_count)
+    return replace(
+        model,
+        propensities=common,
+        examination=examination.reshape(-1, 2, POSITIONS),
+        click_rates=click_rates,
+        priors=priors,
+        iterations=model.iterations + 1,
+        lifts=lifts,
+        pushed=_pushed(posterior[2], clicks[2].sum(), skips[2].sum(), policy),
+    )
+
+
+def _curves(examined: Floats, shown: Floats, start: ClickModel, policy: ClickModelPolicy) -> tuple[Floats, Floats]:
+    """
+    Estimate the common curve, (50,), and that of each place, (places,), which is drawn towards the common one.
+
+    Args:
+        examined, shown: impressions by place, (places,).
+    """
+    few, some = policy.propensity_pseudo_count, policy.surface_pseudo_count
+    by_place = [counts.reshape(-1, 2, POSITIONS) for counts in (examined, shown)]
+    pooled = [counts.sum(axis=0) for counts in by_place]  # (2, positions) each
+    common = (pooled[0][0] + few * start.propensities) / (pooled[1][0] + few)
+    common[0] = 1.0  # the scale; only rounding would move it
+    below_click = (pooled[0][1] + some * common) / (pooled[1][1] + some)
+    curves = np.stack([common, below_click])
+    if len(by_place[0]) == 1:
+        return common, curves.reshape(-1)
+    own = (by_place[0] + some * curves) / (by_place[1] + some)
+    return common, np.minimum(own, 1.0).reshape(-1)
+
+
+def _pushed(posterior: Floats, clicks: float, skips: float, policy: ClickModelPolicy) -> tuple[float, float]:
+    """Estimate how many pairs are pushed, and how often such a pair is clicked: in at least half of its showings."""
+    if not policy.pushed_share:
+        return 0.0, 0.5
+    share = (posterior.sum() + policy.pushed_pseudo_count * policy.pushed_share) / (
+        len(posterior) + policy.pushed_pseudo_count
+    )
+    return float(min(share, _MOST_PUSHED)), float(np.clip((clicks + 5) / (clicks + skips + 10), 0.5, 0.95))
+
+
+def _lifts(
+    pairs: Pairs, shares: Floats, click_rates: Floats, start: ClickModel, pseudo_count: float
+) -> Mapping[str, float]:
+    """
+    Estimate what each response says: that anything was done, and that it was this of all that could be.
+
+    The start of a kind is believed for `pseudo_count` of its actions, parted between relevant and other documents as
+    its lift says, so a rare kind stays near its start however many clicks there are.
+    """
+    kinds = len(pairs.responses)
+    done = np.stack([sums(pairs.response, share[pairs.answered] * pairs.actors, kinds) for share in shares])
+    lifts = np.array([start.lifts[name] for name in pairs.responses])
+    other, relevant = done.sum(axis=1) + 1e-9  # where nothing was done yet, as the lifts say
+    believed = lifts * relevant / (lifts * relevant + LIFTS[CLICK] * other) if kinds else lifts
+    done += pseudo_count * np.stack([1 - believed, believed])
+    chosen = done / done.sum(axis=1, keepdims=True)  # P(kind | something was done, R)
+    found = click_rates[1] / click_rates[0] * chosen[1] / chosen[0]
+    # What speaks for a document may come to say nothing, and never speaks against it; nor the other way round.
+    found = np.where(lifts > 1, np.maximum(found, 1), np.minimum(found, 1))
+    return dict(zip(pairs.responses, found.tolist(), strict=True))
+
+
+def _largest_change(before: ClickModel, after: ClickModel) -> float:
+    estimates = ((before.propensities, after.propensities), (before.click_rates, after.click_rates))
+    return max(float(np.abs(new - old).max()) for old, new in estimates)
