@@ -13,8 +13,8 @@ tells their examination apart: intervention harvesting (Agarwal et al., arXiv:18
 Fitted by EM after Wang et al. (WSDM 2018), with one R per pair instead of one per impression, and the models' rank as
 the feature. theta_1 is 1: people who look at nothing lower a_0 and a_1, and no grade.
 
-Beside relevant and other documents there are pushed ones: clicked more often than anybody looks at where they stand,
-with one probability at all places. No relevance explains that, so it is none.
+Beside relevant and other documents there are pushed ones: a part of those who see them click them wherever they stand,
+more often than anybody looks there. No relevance explains that, so it is none.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Interval
 from scipy.optimize import isotonic_regression
-from scipy.special import logit, softmax
+from scipy.special import logit, logsumexp, softmax
 
 from relevanced.daemon.pairs import PLACES, POSITIONS, Floats, Pairs, gather, sums
 from relevanced.daemon.signals import CLICK, LIFTS, SignalPolicy
 
 _INNER_STEPS: Final = 10  # cost nothing beside the pass over the cells, and save some of those
+_PUSHERS: Final = (0.1, 0.25, 0.5, 0.8)  # shares of a pushed pair's actors that push it; each as likely
 _MOST_PUSHED: Final = 0.02  # of the pairs; more of them are no attack, and the model is wrong about something else
 _LEAST_LIFT: Final = 1.5  # of a_1 over a_0; nearer, clicks say nothing, and the two could change places
 
@@ -67,7 +68,7 @@ class ClickModel:
     click_rates: float64 (2,), P(anything is done | examined) with other and with relevant documents.
     priors: float64 (deepest rank + 1,), P(relevant) by the models' rank; the last for documents without one.
     lifts: what is done -> P(it | examined, relevant) / P(it | examined, other).
-    pushed: P(pushed) of a pair before it is seen, and P(click | shown) of such a pair.
+    pushed: P(pushed) of a pair before it is seen.
     """
 
     propensities: Floats
@@ -76,7 +77,7 @@ class ClickModel:
     iterations: int
     lifts: Mapping[str, float] = field(default_factory=dict)
     examination: Floats | None = None
-    pushed: tuple[float, float] = (0.0, 0.5)
+    pushed: float = 0.0
 
     def lift(self, response: str) -> float:
         """The lift of a response; one that the model never saw says what doing anything says."""
@@ -108,18 +109,23 @@ class ClickModel:
     def log_odds_pushed(self, pairs: Pairs) -> Floats:
         """log P(clicks and skips | pushed) - log P(clicks and skips | R = 0), (pairs,)."""
         rate = self.click_rates[0] * self.examined(pairs)
-        of_click, of_skip = np.log(self.pushed[1] / rate), np.log1p(-self.pushed[1]) - np.log1p(-rate)
-        added = pairs.clicks * of_click[pairs.place] + pairs.skips * of_skip[pairs.place]
-        return sums(pairs.pair, added, len(pairs))
+        odds = []
+        for share in _PUSHERS:
+            pushed = share + (1 - share) * rate
+            of_click, of_skip = np.log(pushed / rate), np.log1p(-pushed) - np.log1p(-rate)
+            added = pairs.clicks * of_click[pairs.place] + pairs.skips * of_skip[pairs.place]
+            odds.append(sums(pairs.pair, added, len(pairs)))
+        mixed: Floats = logsumexp(odds, axis=0) - np.log(len(odds))
+        return mixed
 
     def posterior(self, pairs: Pairs) -> Floats:
         """P(other), P(relevant), P(pushed) of each pair, (3, pairs)."""
-        prior, (share, _) = self.priors[pairs.prior], self.pushed
+        prior = self.priors[pairs.prior]
         odds = [np.log1p(-prior), np.log(prior) + self.log_odds(pairs)]
-        if not share:
+        if not self.pushed:
             both: Floats = softmax(np.stack(odds), axis=0)
             return np.vstack([both, np.zeros(len(pairs))])
-        of_pushed = logit(share) + self.log_odds_pushed(pairs)
+        of_pushed = logit(self.pushed) + self.log_odds_pushed(pairs)
         three: Floats = softmax(np.stack([*odds, of_pushed]), axis=0)
         return three
 
@@ -137,7 +143,7 @@ def fit_pairs(pairs: Pairs, deepest: int, policy: ClickModelPolicy, signals: Sig
     start = _start(deepest, pairs, signals)
     # Pushed documents come last: before the curve is known, all that is clicked far down would look pushed.
     first = _converge(pairs, start, start, replace(policy, pushed_share=0.0), signals)
-    return _converge(pairs, replace(first, pushed=(policy.pushed_share, 0.5)), start, policy, signals)
+    return _converge(pairs, replace(first, pushed=policy.pushed_share), start, policy, signals)
 
 
 def _converge(
@@ -175,22 +181,21 @@ def _maximise(
     """Fit the model to the pairs' posterior, (3, pairs); whether a skipped impression was examined is latent too."""
     places = len(pairs.surfaces) * PLACES
     clicks, skips = (
-        np.stack([sums(pairs.place, share[pairs.pair] * counts, places) for share in posterior])
+        np.stack([sums(pairs.place, share[pairs.pair] * counts, places) for share in posterior[:2]])
         for counts in (pairs.clicks, pairs.skips)
-    )  # (3, places) each
-    shares = posterior[:2]
+    )  # (2, places) each
     examination, click_rates = model.examined(pairs), model.click_rates
     common, some = model.propensities, policy.click_rate_pseudo_count
     for _ in range(_INNER_STEPS):
         rates = click_rates[:, None]
-        examined = clicks[:2] + skips[:2] * examination * (1 - rates) / (1 - examination * rates)
-        common, examination = _curves(examined.sum(axis=0), (clicks + skips)[:2].sum(axis=0), start, policy)
-        click_rates = (clicks[:2].sum(axis=1) + some * start.click_rates) / (examined.sum(axis=1) + some)
+        examined = clicks + skips * examination * (1 - rates) / (1 - examination * rates)
+        common, examination = _curves(examined.sum(axis=0), (clicks + skips).sum(axis=0), start, policy)
+        click_rates = (clicks.sum(axis=1) + some * start.click_rates) / (examined.sum(axis=1) + some)
         click_rates[0] = min(click_rates[0], click_rates[1] / _LEAST_LIFT)
     known = np.bincount(pairs.prior, minlength=len(start.priors)) + policy.rank_pseudo_count
     found = sums(pairs.prior, posterior[1], len(start.priors)) + policy.rank_pseudo_count * start.priors
     priors = isotonic_regression(found / known, weights=known, increasing=False).x
-    lifts = _lifts(pairs, shares, click_rates, start, signals.pseudo_count)
+    lifts = _lifts(pairs, posterior[:2], click_rates, start, signals.pseudo_count)
     return replace(
         model,
         propensities=common,
@@ -199,7 +204,7 @@ def _maximise(
         priors=priors,
         iterations=model.iterations + 1,
         lifts=lifts,
-        pushed=_pushed(posterior[2], clicks[2].sum(), skips[2].sum(), policy),
+        pushed=_pushed(posterior[2], policy),
     )
 
 
@@ -223,14 +228,11 @@ def _curves(examined: Floats, shown: Floats, start: ClickModel, policy: ClickMod
     return common, np.minimum(own, 1.0).reshape(-1)
 
 
-def _pushed(posterior: Floats, clicks: float, skips: float, policy: ClickModelPolicy) -> tuple[float, float]:
-    """Estimate how many pairs are pushed, and how often such a pair is clicked: in at least half of its showings."""
-    if not policy.pushed_share:
-        return 0.0, 0.5
-    share = (posterior.sum() + policy.pushed_pseudo_count * policy.pushed_share) / (
-        len(posterior) + policy.pushed_pseudo_count
-    )
-    return float(min(share, _MOST_PUSHED)), float(np.clip((clicks + 5) / (clicks + skips + 10), 0.5, 0.95))
+def _pushed(posterior: Floats, policy: ClickModelPolicy) -> float:
+    """Estimate how many pairs are pushed."""
+    few = policy.pushed_pseudo_count
+    share = (posterior.sum() + few * policy.pushed_share) / (len(posterior) + few)
+    return float(min(share, _MOST_PUSHED)) if policy.pushed_share else 0.0
 
 
 def _lifts(
