@@ -3,7 +3,8 @@
 -- what a record says of its time may be missing or wrong, and retention must not believe it.
 
 -- One row for each UBI query record that came in; hit_ids in the order shown, the first at position page_offset + 1;
--- ranked_by says for each which version put it there, or both (1+2), where that was not `version` alone.
+-- ranked_by says for each which version put it there, or both (1+2), where that was not `version` alone; in a slot, which
+-- ranker would: another version, full_text or deeper (of `version`, but from below the page), or several (full_text+1).
 CREATE TABLE IF NOT EXISTS query (
     query_id VARCHAR, user_query VARCHAR, client_id VARCHAR, session_id VARCHAR, application VARCHAR,
     "timestamp" TIMESTAMPTZ, hit_ids VARCHAR[], page_offset INTEGER,
