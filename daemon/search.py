@@ -208,6 +208,7 @@ class Search:
                 "policy": presented.policy,
                 "propensities": presented.propensities and list(presented.propensities),
                 "ranked_by": _ranked_by(presented, answer.version_id, other_id),
+                **({} if request.device is None else {"device": request.device}),
             },
         }
 

@@ -21,7 +21,8 @@ class Table:
 
     def query(self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1", day=0):
         self.connection.execute(
-            "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
+            'INSERT INTO query (query_id, user_query, client_id, session_id, application, "timestamp", hit_ids,'
+            " page_offset, version) VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?)",
             [query_id, text, client, session, WHEN + timedelta(days=day), hits, offset, version],
         )
 
