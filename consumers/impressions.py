@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from relevanced.consumers.events import MAX_POSITION, UbiEvent, UbiQuery, UbiRecord, number
+from relevanced.consumers.events import MAX_ID, MAX_POSITION, UbiEvent, UbiQuery, UbiRecord, number
 from relevanced.consumers.moments import MOMENT, moments
 
 QUERY: Final = pa.schema(
@@ -22,6 +22,7 @@ QUERY: Final = pa.schema(
         "client_id": pa.string(),
         "session_id": pa.string(),
         "application": pa.string(),
+        "device": pa.string(),
         "timestamp": MOMENT,
         "hit_ids": pa.list_(pa.string()),
         "page_offset": pa.int32(),
@@ -55,6 +56,7 @@ def query_rows(queries: Sequence[UbiQuery | UbiRecord]) -> pa.Table:
         **who_and_when(queries),
         "user_query": [query.user_query for query in queries],
         "hit_ids": _hit_ids(queries),
+        "device": _given(attributes, "device", _device),
         "page_offset": _given(attributes, "offset", _page_offset, 0),
         "version": _given(attributes, "version", _name),
         "policy": _given(attributes, "policy", _name),
@@ -110,6 +112,11 @@ def _given(
 
 def _name(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _device(value: Any) -> str | None:
+    """The kind of device, or None; what is longer than a name in UBI is no kind."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID else None
 
 
 def _names(values: Any) -> list[str] | None:

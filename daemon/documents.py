@@ -2,7 +2,7 @@
 The documents' table.
 
 In:  documents, read by consumers.documents. Out: rows of relevanced.document, and through its trigger one row in the
-outbox for each change, which index follows. index, training and gate read the texts.
+outbox for each change, which index follows. index, training and gate read the texts; full-text search finds by words.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,3 +57,19 @@ def document_texts(database: Database, document_ids: Sequence[str]) -> dict[str,
     with database.connection() as connection:
         rows = connection.execute(sql.postgres["documents"], {"document_ids": list(document_ids)})
         return {row["document_id"]: document_text(row["title"], row["text"]) for row in rows}
+
+
+def full_text_search(database: Database, texts: Sequence[str], k: int, patience_ms: int) -> dict[str, list[str]]:
+    """
+    Find the documents that hold words of each text: text -> at most k document_ids, best first.
+
+    Args:
+        patience_ms: for each text.
+    Raises: Retry when it takes longer, or Postgres is away.
+    """
+    found: dict[str, list[str]] = {text: [] for text in texts}
+    with database.connection() as connection:
+        connection.execute(sql.postgres["set_patience"], {"patience_ms": str(patience_ms * len(texts))})
+        for row in connection.execute(sql.postgres["full_text_search"], {"texts": list(texts), "k": k}):
+            found[texts[row["place"] - 1]].append(row["document_id"])
+    return found

@@ -105,6 +105,12 @@ class Embeddings:
             hits.append(Hit(place, row["document_id"], row["score"], row["title"], row["text"], self._version_id))
         return found
 
+    def score(self, connection: Connection, vector: Vectors, document_ids: Sequence[str]) -> list[Hit]:
+        """Score the documents that have a vector by one of float32 (dimension,), best first."""
+        parameters = {"vector": HalfVector(vector), "document_ids": document_ids}
+        rows = connection.execute(self._statement("score_embeddings"), parameters)
+        return [Hit(place, version_id=self._version_id, **row) for place, row in enumerate(rows, start=1)]
+
     def plan(self, connection: Connection, vectors: Vectors, k: int, *, ef_search: int) -> str:
         """Ask Postgres how it would answer such a search; JSON as text."""
         connection.execute(sql.postgres["set_search"], {"ef_search": str(ef_search)})

@@ -173,6 +173,18 @@ class Index:
         with self._reading(version_id) as connection:
             return Embeddings(version_id).search(connection, vectors, k, ef_search=self._policy.ef_search)
 
+    def score(self, version_id: int, vector: Vectors, document_ids: Sequence[str]) -> list[Hit]:
+        """
+        Score some documents by a query vector, best first; one that has no vector, or is no more, is left out.
+
+        Args:
+            vector: float32 (dimension,), unit length, made by the model of this version.
+        """
+        if not document_ids:
+            return []
+        with self._reading(version_id) as connection:
+            return Embeddings(version_id).score(connection, vector, document_ids)
+
     @contextmanager
     def _reading(self, version_id: int) -> Iterator[Connection]:
         try:

@@ -100,6 +100,7 @@ class SearchRequest:
     session_id: str | None = None
     application: str | None = None
     timestamp: datetime | None = None  # None: now; the rehearsal gives its own
+    device: str | None = None  # the kind, such as mobile or desktop
 
 
 @dataclass(frozen=True, slots=True)

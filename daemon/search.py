@@ -4,12 +4,11 @@ A search, from the words typed to the answer.
 In:  search requests, the pointer to the live version, that version's encoder and vectors.
 Out: answers, each ranking computed wholly in the space of one version; and one UBI query record for each, which the
      consumers read, with the order shown and how likely it was. While a version is on trial, a share of the sessions
-     gets answers out of two rankings, live's and its.
+     gets answers out of two rankings, live's and its; of the other answers a share may give slots to other rankers.
 """
 
 import re
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Annotated, Any, Final
@@ -19,18 +18,25 @@ import numpy as np
 import structlog
 from annotated_types import Ge
 
-from relevanced.daemon import history
 from relevanced.daemon.clock import Clock
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput, RelevancedError, StopDaemon
-from relevanced.daemon.exploration import ExplorationPolicy, Presented, present, present_both
+from relevanced.daemon.exploration import (
+    ExplorationPolicy,
+    Presented,
+    gives_slots,
+    present,
+    present_both,
+    present_slots,
+)
 from relevanced.daemon.holdout import HoldoutPolicy, is_held_out
 from relevanced.daemon.index import Index
 from relevanced.daemon.interleaving import Team, takes_part
 from relevanced.daemon.model_store import ModelStore
-from relevanced.daemon.ports import Encoder, RecordSink, Vectors
+from relevanced.daemon.ports import RecordSink
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.queries import cluster_key, query_key
+from relevanced.daemon.ranking import Guests, Ranker
 from relevanced.daemon.records import Hit, SearchAnswer, SearchRequest, Serving
 from relevanced.daemon.trial import TrialPolicy
 
@@ -72,16 +78,12 @@ class Search:
         seed: int | None,
     ) -> None:
         """Take the parts; `seed` is of the exploration, and None in service, where each replica should differ."""
-        self._database = database
-        self._index = index
-        self._models = models
+        self._ranker = Ranker(database, index, models, cached_queries=policy.cached_queries)
         self._promotion = promotion
         self._sink = sink
         self._exploration, self._trial, self._holdout = exploration, trial, holdout
         self._clock = clock
         self._rng = np.random.default_rng(seed)
-        self._query_vectors = QueryVectors(policy.cached_queries)
-        self._opened: dict[int, Encoder] = {}  # live's, and that of the version on trial
         self._lost_lock = Lock()
         self.lost_records = 0  # query records that the sink did not take, since the start
 
@@ -102,23 +104,29 @@ class Search:
         live_id = serving.live_version_id
         assert live_id is not None  # _serving refuses to go on without
         mixed = self._mixed(requests, serving)
+        giving = {
+            place for place in range(len(requests)) if place not in mixed and gives_slots(self._rng, self._exploration)
+        }
         runs = self._runs(live_id, requests)
         other_runs = self._other_runs(serving, [requests[place] for place in sorted(mixed)])
+        guests = self._guests(serving, [requests[place] for place in sorted(giving)])
         answers, records = [], []
         for place, request in enumerate(requests):
             hits = runs[request.user_query][: request.k]
-            other = other_runs.get(request.user_query) if place in mixed else None
-            if other is None or serving.trial_id is None:
-                presented = present([hit.document_id for hit in hits], self._rng, self._exploration)
+            page = [hit.document_id for hit in hits]
+            other: Collection[Hit] = other_runs.get(request.user_query, ()) if place in mixed else ()
+            if place in giving:
+                found = guests[request.user_query]
+                other = found.hits.values()
+                presented = present_slots(page, found.rankings, self._rng, self._exploration)
+            elif place in mixed and request.user_query in other_runs and serving.trial_id is not None:
+                others = [hit.document_id for hit in other][: request.k]
+                presented = present_both(page, others, request.k, self._rng, serving.trial_id)
             else:
-                presented = present_both(
-                    [hit.document_id for hit in hits],
-                    [hit.document_id for hit in other[: request.k]],
-                    request.k,
-                    self._rng,
-                    serving.trial_id,
-                )
-            answer = _answer(live_id, hits, other or [], presented)
+                # A session in a trial gets no slots, nor would it have got any.
+                policy = replace(self._exploration, slot_share=0.0) if place in mixed else self._exploration
+                presented = present(page, self._rng, policy)
+            answer = _answer(live_id, hits, other, presented)
             answers.append(answer)
             records.append(self._record(request, answer, presented, serving.other_version_id))
         self._hand_in(records)
@@ -132,7 +140,7 @@ class Search:
         """
         version_id = self._serving().live_version_id
         assert version_id is not None
-        self._encoder(version_id)
+        self._ranker.encoder(version_id)
         return version_id
 
     def _serving(self) -> Serving:
@@ -141,8 +149,8 @@ class Search:
         if serving.live_version_id is None:
             raise NoLiveVersion("No version is live yet; `relevanced documents load FILE` makes the first.")
         # One replica after another learns of a promotion, and of a trial's end; what is not asked any more goes.
-        wanted = (serving.live_version_id, serving.other_version_id)
-        self._opened = {version_id: encoder for version_id, encoder in self._opened.items() if version_id in wanted}
+        asked = [serving.live_version_id, serving.other_version_id]
+        self._ranker.keep([*asked, serving.previous_version_id] if self._exploration.slot_share else asked)
         return serving
 
     def _mixed(self, requests: Sequence[SearchRequest], serving: Serving) -> set[int]:
@@ -159,11 +167,8 @@ class Search:
         return found
 
     def _runs(self, version_id: int, requests: Sequence[SearchRequest]) -> dict[str, list[Hit]]:
-        """Rank by one version, each text once: text -> hits, as many as any of the requests asks for."""
-        texts = list(dict.fromkeys(request.user_query for request in requests))
-        vectors = self._query_vectors.of(texts, self._encoder(version_id))
-        runs = self._index.search(version_id, vectors, max(request.k for request in requests))
-        return dict(zip(texts, runs, strict=True))
+        """Rank by one version: text -> hits, as many as any of the requests asks for."""
+        return self._ranker.runs(version_id, _texts(requests), max(request.k for request in requests))
 
     def _other_runs(self, serving: Serving, requests: Sequence[SearchRequest]) -> dict[str, list[Hit]]:
         """Rank by the version on trial; where that fails, live answers alone, for a trial must cost no answer."""
@@ -175,21 +180,11 @@ class Search:
             log.warning("The version on trial cannot answer.", version=serving.other_version_id, error=str(error))
             return {}
 
-    def _encoder(self, version_id: int) -> Encoder:
-        opened = self._opened
-        if version_id not in opened:
-            opened = self._opened = {**opened, version_id: self._open(version_id)}
-        return opened[version_id]
-
-    def _open(self, version_id: int) -> Encoder:
-        version = history.version(self._database, version_id)
-        encoder = self._models.open(version.directory)
-        if encoder.fingerprint != version.fingerprint:
-            raise StopDaemon(
-                f"The model in {version.directory} is not the one that made version {version_id}'s vectors; "
-                "put its files back, or promote another version."
-            )
-        return encoder
+    def _guests(self, serving: Serving, requests: Sequence[SearchRequest]) -> dict[str, Guests]:
+        """What may fill the slots of the requests that give some away."""
+        if not requests:
+            return {}
+        return self._ranker.guests(serving, _texts(requests), max(request.k for request in requests), self._exploration)
 
     def _record(
         self, request: SearchRequest, answer: SearchAnswer, presented: Presented, other_id: int | None
@@ -212,7 +207,8 @@ class Search:
                 "version": str(answer.version_id),
                 "policy": presented.policy,
                 "propensities": presented.propensities and list(presented.propensities),
-                "ranked_by": presented.teams and _ranked_by(presented.teams, answer.version_id, other_id),
+                "ranked_by": _ranked_by(presented, answer.version_id, other_id),
+                **({} if request.device is None else {"device": request.device}),
             },
         }
 
@@ -223,32 +219,6 @@ class Search:
             with self._lost_lock:
                 self.lost_records += len(records)
             log.warning("Query records were lost: they could not be written.", records=len(records), error=str(error))
-
-
-class QueryVectors:
-    """The vectors of recent queries, the least recently asked dropped first."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._vectors: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
-        self._lock = Lock()
-
-    def of(self, texts: Sequence[str], encoder: Encoder) -> Vectors:
-        """Return float32 (n_texts, dimension), of the encoder's space; `texts` are distinct."""
-        space = encoder.fingerprint
-        with self._lock:
-            found = {text: vector for text in texts if (vector := self._vectors.get((space, text))) is not None}
-        missing = [text for text in texts if text not in found]
-        if missing:
-            # Copied one by one: a row that is a view would keep its whole batch in memory.
-            found.update(zip(missing, (row.copy() for row in encoder.encode_queries(missing)), strict=True))
-        with self._lock:
-            for text in texts:
-                self._vectors[space, text] = found[text]
-                self._vectors.move_to_end((space, text))
-            while len(self._vectors) > self._size:
-                self._vectors.popitem(last=False)
-        return np.stack([found[text] for text in texts])
 
 
 def check(request: SearchRequest) -> None:
@@ -269,7 +239,12 @@ def check(request: SearchRequest) -> None:
         raise BadInput(f"k is {request.k}; ask for 1 to {MAX_K} documents.")
 
 
-def _answer(version_id: int, live: Sequence[Hit], other: Sequence[Hit], presented: Presented) -> SearchAnswer:
+def _texts(requests: Sequence[SearchRequest]) -> list[str]:
+    """What they ask, each text once."""
+    return list(dict.fromkeys(request.user_query for request in requests))
+
+
+def _answer(version_id: int, live: Sequence[Hit], other: Collection[Hit], presented: Presented) -> SearchAnswer:
     lives, others = ({hit.document_id: hit for hit in run} for run in (live, other))
     teams = presented.teams or ["live"] * len(presented.document_ids)
     shown = [
@@ -279,7 +254,11 @@ def _answer(version_id: int, live: Sequence[Hit], other: Sequence[Hit], presente
     return SearchAnswer(str(uuid4()), version_id, shown)
 
 
-def _ranked_by(teams: Sequence[Team], live_id: int, other_id: int | None) -> list[str]:
-    """For each position the version that put its document there, or both, as in "1+2"."""
+def _ranked_by(presented: Presented, live_id: int, other_id: int | None) -> list[str] | None:
+    """For each position who put its document there, or both, as in "1+2"; None where live did it alone."""
+    if presented.slots is not None and any(presented.slots):
+        return [ranker or str(live_id) for ranker in presented.slots]
+    if presented.teams is None:
+        return None
     names: dict[Team, str] = {"live": str(live_id), "other": str(other_id), "both": f"{live_id}+{other_id}"}
-    return [names[team] for team in teams]
+    return [names[team] for team in presented.teams]

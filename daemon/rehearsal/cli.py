@@ -68,6 +68,7 @@ def rehearse(
     mix: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the other searches mixed with a candidate on trial.")
     ] = 0.1,
+    slots: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with slots of other rankers.")] = 0,
     spam: Annotated[float, typer.Option(min=0, max=0.9, help="Share of sessions of clients that push documents.")] = 0,
     judgments: Annotated[
         Literal["pbm", "naive"], typer.Option(help="By the click model, or with clicks at face value, to compare.")
@@ -99,7 +100,7 @@ def rehearse(
         RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
         SearchersPolicy(mean_sessions=mean_sessions, noise=noise, bias=bias, spam=spam),
         {
-            "exploration": {"swap_probability": swaps, "mix_share": mix},
+            "exploration": {"swap_probability": swaps, "mix_share": mix, "slot_share": slots},
             "trial": {"share": trial},
             "click_model": {"method": judgments},
         },

@@ -44,8 +44,8 @@ def create_app(
     open_doors(app, doors)
 
     @app.get("/v1/search", summary="Search by the live version")
-    def search_by_url(q: schemas.Query, k: schemas.K = 10) -> schemas.SearchResult:
-        return schemas.SearchResult.of(search.search([SearchRequest(q, k)])[0])
+    def search_by_url(q: schemas.Query, k: schemas.K = 10, device: schemas.Device = None) -> schemas.SearchResult:
+        return schemas.SearchResult.of(search.search([SearchRequest(q, k, device=device)])[0])
 
     @app.post("/v1/search", summary="Search by the live version, and say who asks")
     def search_by_body(body: schemas.SearchBody) -> schemas.SearchResult:

@@ -15,6 +15,10 @@ Query = Annotated[
 ]
 K = Annotated[int, Field(description=f"How many documents to return, 1 to {MAX_K}.", examples=[10])]
 Name = Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")]  # what UBI and Postgres take
+Device = Annotated[
+    Name | None,
+    Field(description="The kind of device, for its pages are looked at in another way.", examples=["mobile"]),
+]
 
 
 class SearchBody(BaseModel):
@@ -30,10 +34,11 @@ class SearchBody(BaseModel):
     client_id: Name | None = None
     session_id: Name | None = None
     application: Name | None = None
+    device: Device = None
 
     def request(self) -> SearchRequest:
         """The search that the body asks for."""
-        return SearchRequest(self.query, self.k, self.client_id, self.session_id, self.application)
+        return SearchRequest(self.query, self.k, self.client_id, self.session_id, self.application, device=self.device)
 
 
 class FoundDocument(BaseModel):

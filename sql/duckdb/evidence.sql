@@ -27,7 +27,7 @@ WITH page AS (
                'hits': coalesce(len(hit_ids), 0),
                'hit_ids': hit_ids,
                'user_query': user_query,
-               'surface': coalesce(application, '')
+               'surface': concat_ws('/', application, device)
            }) AS record,
            max(nullif(client_id, '')) AS client_id,
            max(nullif(session_id, '')) AS session_id,

@@ -3,11 +3,13 @@
 -- what a record says of its time may be missing or wrong, and retention must not believe it.
 
 -- One row for each UBI query record that came in; hit_ids in the order shown, the first at position page_offset + 1;
--- ranked_by says for each which version put it there, or both (1+2), where that was not `version` alone.
+-- ranked_by says for each which version put it there, or both (1+2), where that was not `version` alone; in a slot, which
+-- ranker would: another version, full_text or deeper (of `version`, but from below the page), or several (full_text+1).
+-- device is a kind, such as mobile, on which people see another page; it names nobody.
 CREATE TABLE IF NOT EXISTS query (
     query_id VARCHAR, user_query VARCHAR, client_id VARCHAR, session_id VARCHAR, application VARCHAR,
     "timestamp" TIMESTAMPTZ, hit_ids VARCHAR[], page_offset INTEGER,
-    version VARCHAR, policy VARCHAR, propensities DOUBLE[], ranked_by VARCHAR[], received_at TIMESTAMPTZ
+    version VARCHAR, policy VARCHAR, propensities DOUBLE[], ranked_by VARCHAR[], received_at TIMESTAMPTZ, device VARCHAR
 );
 
 -- Impression events: a document that was really rendered. Where a query has any, they replace hit_ids.
@@ -41,6 +43,7 @@ CREATE TABLE IF NOT EXISTS source_offset (
 -- Log stores that were begun before it.
 ALTER TABLE query ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;
 ALTER TABLE query ADD COLUMN IF NOT EXISTS ranked_by VARCHAR[];
+ALTER TABLE query ADD COLUMN IF NOT EXISTS device VARCHAR;
 ALTER TABLE impression ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;
 ALTER TABLE click ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;
 ALTER TABLE feedback ADD COLUMN IF NOT EXISTS received_at TIMESTAMPTZ;

@@ -120,6 +120,14 @@ SELECT asked.place, nearest.document_id, nearest.score, document.title, document
   JOIN relevanced.document USING (document_id)
  ORDER BY asked.place, nearest.score DESC, nearest.document_id;
 
+-- score_embeddings --
+-- Some documents by one query vector, each by its best passage; those that have none are left out.
+SELECT document.document_id, max(-(embedding <#> %(vector)s)) AS score, title, text
+  FROM {table} AS stored JOIN relevanced.document ON document.document_id = stored.document_id
+ WHERE stored.document_id = ANY(%(document_ids)s)
+ GROUP BY document.document_id
+ ORDER BY score DESC, document.document_id;
+
 -- compare_with_documents --
 -- What a version holds against what the documents are; changes that still wait in the outbox are no fault.
 WITH waiting AS (

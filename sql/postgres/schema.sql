@@ -25,8 +25,13 @@ CREATE TABLE document (
     document_id text PRIMARY KEY,
     title text NOT NULL,
     text text NOT NULL,
-    content_sha text NOT NULL GENERATED ALWAYS AS (content_sha(title, text)) STORED
+    content_sha text NOT NULL GENERATED ALWAYS AS (content_sha(title, text)) STORED,
+    -- What full-text search looks through. 'simple' keeps words as they are, which is right in every language; a stored
+    -- column can have one configuration only, and 'english' would ruin others for the sake of a few percent. A tsvector
+    -- has 1 MB at most, and a longer document could not be loaded at all.
+    words tsvector NOT NULL GENERATED ALWAYS AS (to_tsvector('simple', left(title || ' ' || text, 100000))) STORED
 );
+CREATE INDEX document_words ON document USING gin (words);
 
 -- One row for each change of a document. A reader goes on in the order of (transaction_id, position) and stops before
 -- the oldest transaction that is still open: positions alone become visible out of order.

@@ -184,6 +184,16 @@ def test_a_search_by_body_says_who_asks(api, sink):
     assert who.items() <= record.items()
 
 
+def test_a_search_may_say_on_what_kind_of_device_it_is_looked_at(api, sink):
+    new_records(sink)
+    api.get("/v1/search", params={"q": "sore joints", "device": "mobile"})
+    api.post("/v1/search", json={"query": "sore joints", "device": "desktop"})
+    api.get("/v1/search", params={"q": "sore joints"})
+    devices = [record["query_attributes"].get("device", "none") for record in new_records(sink)]
+    assert devices == ["mobile", "desktop", "none"]
+    assert api.get("/v1/search", params={"q": "sore joints", "device": "x" * 101}).status_code == 422
+
+
 def test_searches_at_once_are_each_answered_for_themselves(api):
     expected = {"nose bleed": "Epistaxis", "sore joints": "Arthralgia", "out of breath": "Dyspnea"}
 

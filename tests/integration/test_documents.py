@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from relevanced import sql
 from relevanced.daemon.database import Database
-from relevanced.daemon.documents import document_ids, document_texts, load_documents
-from relevanced.daemon.errors import BadInput
+from relevanced.daemon.documents import document_ids, document_texts, full_text_search, load_documents
+from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.ports import silent
 from relevanced.daemon.records import Document
 
@@ -71,3 +72,45 @@ def test_progress_tells_how_many_were_read(database: Database) -> None:
     documents = (Document(str(number), "", "x") for number in range(1500))
     load_documents(database, documents, lambda label, done, total: told.append(done))
     assert told == [1000, 1500]
+
+
+FILES = [
+    Document(f"copy{number}", "Copy", f"Copy the file{' and the file' * number} to the directory.")
+    for number in range(40)
+] + [Document("link", "ln", "Make a symbolic link to the file."), Document("größe", "du", "Die Größe der Datei.")]
+
+
+def test_full_text_search_ranks_by_rare_words_and_finds_documents_that_hold_some_of_them(database: Database) -> None:
+    load_documents(database, FILES, silent)
+    found = full_text_search(database, ["the symbolic directory of the file", "größe ändern", "LINK"], 3, 10_000)
+    assert found == {"the symbolic directory of the file": ["link"], "größe ändern": ["größe"], "LINK": ["link"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["!!!", "' | 'y", "x & !y <-> (z", "\\", "%s %(k)s", "x:*", "the", "ä" * 2000, "http://a.b/?c=1&d='"]
+)
+def test_full_text_search_takes_any_text(database: Database, text: str) -> None:
+    load_documents(database, FILES, silent)
+    assert full_text_search(database, [text, "link"], 3, 10_000) == {text: [], "link": ["link"]}
+
+
+def test_full_text_search_answers_before_anything_was_analysed_and_about_no_documents(database: Database) -> None:
+    assert full_text_search(database, ["link"], 3, 10_000) == {"link": []}
+    with database.connection() as connection:
+        connection.execute("INSERT INTO relevanced.document VALUES ('link', 'ln', 'Make a symbolic link.')")
+    assert full_text_search(database, ["link"], 3, 10_000) == {"link": ["link"]}
+
+
+def test_full_text_search_that_takes_too_long_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sql.postgres._by_name, "full_text_search", "SELECT pg_sleep(60), %(texts)s::text[], %(k)s")
+    with pytest.raises(Retry, match="could not finish"):
+        full_text_search(database, ["link"], 3, 10)
+
+
+def test_a_document_with_more_words_than_full_text_search_can_hold_is_loaded_all_the_same(database: Database) -> None:
+    text = " ".join(f"wörter{number}" for number in range(300_000))
+    assert load_documents(database, [Document("long", "Long", text)], silent).numbers["added"] == 1
+    assert full_text_search(database, ["wörter7", "wörter299999"], 3, 10_000) == {
+        "wörter7": ["long"],
+        "wörter299999": [],
+    }

@@ -210,6 +210,24 @@ def test_the_log_store_may_be_created_by_several_at_once(lake: Lake) -> None:
         store.close()
 
 
+def test_a_log_store_that_was_begun_before_devices_were_kept_keeps_them_from_then_on(lake: Lake) -> None:
+    source = MemorySource()
+
+    def store(query_id: str, **attributes: str) -> None:
+        log_store = lake.open()
+        query = {"query_id": query_id, "user_query": "fever", "query_attributes": attributes}
+        source.write([query])
+        step(source, log_store)
+        log_store.close()
+
+    store("without")
+    older = lake.open()
+    older._connection.execute("ALTER TABLE lake.query DROP COLUMN device")
+    older.close()
+    store("mobile", device="mobile")
+    assert lake.rows("SELECT query_id, device FROM query ORDER BY ALL") == [("mobile", "mobile"), ("without", None)]
+
+
 def test_a_lost_connection_to_postgres_is_a_retry_and_then_goes_on(lake: Lake, log_store: LogStore) -> None:
     def lose_postgres_before_the_commit() -> None:
         with log_store.transaction() as rows, psycopg.connect(lake.database_url, autocommit=True) as connection:

@@ -26,8 +26,9 @@ from relevanced.daemon.model_store import ModelPolicy, ModelStore
 from relevanced.daemon.ports import silent
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.queries import cluster_key, query_key
+from relevanced.daemon.ranking import QueryVectors
 from relevanced.daemon.records import Document, SearchRequest
-from relevanced.daemon.search import NoLiveVersion, QueryVectors, Search, SearchPolicy
+from relevanced.daemon.search import NoLiveVersion, Search, SearchPolicy
 from relevanced.daemon.trial import TrialPolicy
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -275,6 +276,109 @@ def test_a_trial_against_another_live_version_is_over(world, sink, on_trial):
     world.promotion.promote(2, actor="test", reason="better")
     (answer,) = search.search([SearchRequest("pain")])
     assert {hit.version_id for hit in answer.hits} == {2}
+
+
+SEVEN_WORDS = "breathing swallowing cephalgia arteries joint nose hearing"  # each of another document
+
+
+def slots(**changes):
+    return ExplorationPolicy(**{"slot_share": 1.0, "first_slot": 2, **changes})
+
+
+@pytest.mark.parametrize("slot_ranker", ["full_text", "deeper", "previous", "mixed"])
+def test_a_slot_is_filled_with_what_live_leaves_out_and_scored_as_live_scores_it(world, sink, slot_ranker):
+    world.promotion.promote(2, actor="test", reason="so that there is a previous version")
+    search = world.search(sink, exploration=slots(slot_ranker=slot_ranker))
+    answers = search.search([SearchRequest(SEVEN_WORDS, k=3)] * 20)
+    exact = world.exact(2, SEVEN_WORDS)
+    page, texts = list(exact)[:3], {document.document_id: document.text for document in DOCUMENTS}
+
+    rankers = set()
+    for answer, record in zip(answers, records_of(sink), strict=True):
+        assert tuple(record.query_response_hit_ids) == tuple(hit.document_id for hit in answer.hits)
+        assert [hit.position for hit in answer.hits] == [1, 2, 3]
+        assert record.query_attributes["policy"] == f"slots:1:{slot_ranker}"
+        assert len(record.query_attributes["propensities"]) == 3
+        for hit, ranked_by in zip(answer.hits, record.query_attributes["ranked_by"], strict=True):
+            assert (ranked_by == "2") == (hit.document_id in page)
+            assert (hit.version_id, hit.text) == (2, texts[hit.document_id])
+            assert hit.score == pytest.approx(exact[hit.document_id], abs=1e-3)
+        assert answer.hits[0].document_id == page[0]
+        rankers |= {one for name in record.query_attributes["ranked_by"] for one in name.split("+")} - {"2"}
+    names = {"full_text": {"full_text"}, "deeper": {"deeper"}, "previous": {"1"}}
+    assert rankers == (set().union(*names.values()) if slot_ranker == "mixed" else names[slot_ranker])
+
+
+def test_only_the_share_of_the_answers_gives_slots_and_the_others_say_how_likely_they_were(world, sink):
+    search = world.search(sink, exploration=slots(slot_share=0.3))
+    search.search([SearchRequest("pain", k=5)] * 60)
+    records = records_of(sink)
+
+    given = [record for record in records if record.query_attributes["ranked_by"]]
+    assert 0 < len(given) < 40
+    assert {record.query_attributes["policy"] for record in records} == {"slots:0.3:mixed"}
+    left = next(record for record in records if not record.query_attributes["ranked_by"])
+    assert left.query_attributes["propensities"][:2] == pytest.approx([1, 1 - 0.3 * 2 / 4])
+
+
+def test_a_session_in_a_trial_gets_no_slots_even_where_the_version_on_trial_cannot_answer(world, sink, on_trial):
+    both = ExplorationPolicy(mix_share=1, slot_share=1.0, first_slot=2)
+    trial_search(world, sink, exploration=both).search([SearchRequest("pain", k=5)] * 5)
+    with world.database.connection() as connection:
+        connection.execute("UPDATE relevanced.version SET fingerprint = fingerprint || '!' WHERE version_id = 2")
+    try:
+        trial_search(world, sink, exploration=both).search([SearchRequest("pain", k=5)])
+    finally:
+        with world.database.connection() as connection:
+            connection.execute("UPDATE relevanced.version SET fingerprint = rtrim(fingerprint, '!')")
+    assert [record.query_attributes["policy"] for record in records_of(sink)] == [
+        *[f"team-draft:trial-{on_trial}"] * 5,
+        None,
+    ]
+
+
+def test_a_ranker_that_fails_or_takes_too_long_costs_no_answer_and_the_others_fill_the_slots(world, sink, monkeypatch):
+    world.promotion.promote(2, actor="test", reason="so that there is a previous version")
+    world.promotion.rollback(actor="test", reason="and it is the second")
+    monkeypatch.setitem(sql.postgres._by_name, "full_text_search", "SELECT pg_sleep(60), %(texts)s::text[], %(k)s")
+    with world.database.connection() as connection:
+        connection.execute("UPDATE relevanced.version SET fingerprint = fingerprint || '!' WHERE version_id = 2")
+    try:
+        with capture_logs() as logs:
+            world.search(sink, exploration=slots(full_text_ms=10)).search([SearchRequest("pain", k=3)])
+            world.search(sink, exploration=slots(full_text_ms=10, slot_ranker="full_text")).search(
+                [SearchRequest("pain", k=3)]
+            )
+    finally:
+        with world.database.connection() as connection:
+            connection.execute("UPDATE relevanced.version SET fingerprint = rtrim(fingerprint, '!')")
+
+    assert [line["ranker"] for line in logs] == ["full_text", "2", "full_text"]
+    filled, empty = records_of(sink)
+    assert sorted(filled.query_attributes["ranked_by"]) == ["1", "deeper", "deeper"]
+    assert empty.query_attributes["ranked_by"] is None
+    assert list(empty.query_response_hit_ids) == list(world.exact(1, "pain"))[:3]
+
+
+def test_a_document_that_live_has_no_vector_of_fills_no_slot(world, sink):
+    with world.database.connection() as connection:
+        connection.execute("INSERT INTO relevanced.document VALUES ('new', 'Borborygmus', 'A rumbling.')")
+    try:
+        search = world.search(sink, exploration=slots(slot_ranker="full_text"))
+        (answer,) = search.search([SearchRequest("borborygmus", k=3)])
+    finally:
+        with world.database.connection() as connection:
+            connection.execute("DELETE FROM relevanced.document WHERE document_id = 'new'")
+    assert "new" not in {hit.document_id for hit in answer.hits}
+
+
+def test_with_slots_too_the_same_seed_shows_the_same(world, sink):
+    requests = [SearchRequest(text, k=4) for text in ("pain", "nose bleed", SEVEN_WORDS)] * 5
+    first, second = (
+        [[hit.document_id for hit in answer.hits] for answer in search.search(requests)]
+        for search in (world.search(sink, exploration=slots(slot_share=0.5), seed=3) for _ in range(2))
+    )
+    assert first == second
 
 
 def test_after_a_promotion_the_next_search_is_in_the_new_space(world, sink):

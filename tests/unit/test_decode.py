@@ -114,11 +114,13 @@ def test_what_debiasing_needs_is_read_from_the_query_attributes() -> None:
         "propensities": [1, 0.5],
         "offset": 10,
         "ranked_by": [3, "3+4"],
+        "device": "mobile",
     }
     row = read_query(query_attributes=attributes)
     assert (row["version"], row["policy"], row["page_offset"]) == ("3", "adjacent-swaps", 10)
     assert row["propensities"] == [1.0, 0.5]
     assert row["ranked_by"] == ["3", "3+4"]
+    assert row["device"] == "mobile"
 
 
 @pytest.mark.parametrize(
@@ -128,13 +130,15 @@ def test_what_debiasing_needs_is_read_from_the_query_attributes() -> None:
         {},
         {"version": {"major": 1}, "policy": True, "propensities": "high", "offset": "10"},
         {"propensities": [0.5, 0.0], "offset": -1, "ranked_by": []},
-        {"propensities": [0.5, None], "offset": 2**40, "ranked_by": ["1", None]},
+        {"propensities": [0.5, None], "offset": 2**40, "ranked_by": ["1", None], "device": 7},
+        {"device": ""},
+        {"device": "x" * 101},
     ],
 )
 def test_attributes_that_mean_something_else_to_their_producer_are_left_out(attributes: Any) -> None:
     row = read_query(query_attributes=attributes)
-    found = (row["version"], row["policy"], row["propensities"], row["ranked_by"], row["page_offset"])
-    assert found == (None, None, None, None, 0)
+    found = (row["version"], row["policy"], row["propensities"], row["ranked_by"], row["page_offset"], row["device"])
+    assert found == (None, None, None, None, 0, None)
 
 
 def test_empty_ids_are_no_ids() -> None:

@@ -25,7 +25,8 @@ class Table:
         self, query_id, hits, *, text="fever", client="c1", session=None, offset=0, version="1", day=0, seconds=0
     ):
         self.connection.execute(
-            "INSERT INTO query VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
+            'INSERT INTO query (query_id, user_query, client_id, session_id, application, "timestamp", hit_ids,'
+            " page_offset, version) VALUES (?, ?, ?, ?, 'shop', ?, ?, ?, ?)",
             [query_id, text, client, session, WHEN + timedelta(days=day, seconds=seconds), hits, offset, version],
         )
 

@@ -1,0 +1,166 @@
+"""
+Ranking: who can put documents in an order for a text.
+
+In:  texts, the encoders and vectors of the versions, the documents' words.
+Out: runs, each wholly in the space of one version; and for the slots of an answer the guests, documents that other
+     rankers would show. search makes answers of them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from threading import Lock
+
+import numpy as np
+import structlog
+
+from relevanced.daemon import history
+from relevanced.daemon.database import Database
+from relevanced.daemon.documents import full_text_search
+from relevanced.daemon.errors import RelevancedError, StopDaemon
+from relevanced.daemon.exploration import ExplorationPolicy
+from relevanced.daemon.index import Index
+from relevanced.daemon.model_store import ModelStore
+from relevanced.daemon.ports import Encoder, Vectors
+from relevanced.daemon.records import Hit, Serving
+from relevanced.daemon.slots import DRAWN_FROM, DRAWN_FROM_DEEPER
+
+Rankings = Mapping[str, list[str]]  # text -> document_ids, best first
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """For one text: rankings by the name that the log gives the ranker, and their documents as live scores them."""
+
+    rankings: Mapping[str, Sequence[str]]  # document_ids, best first
+    hits: Mapping[str, Hit]
+
+
+class Ranker:
+    """Ranks by any version; any number of threads may call it."""
+
+    def __init__(self, database: Database, index: Index, models: ModelStore, *, cached_queries: int) -> None:
+        self._database = database
+        self._index = index
+        self._models = models
+        self._query_vectors = QueryVectors(cached_queries)
+        self._opened: dict[int, Encoder] = {}
+
+    def keep(self, version_ids: Collection[int | None]) -> None:
+        """Let go of the encoders of all other versions."""
+        self._opened = {
+            version_id: encoder for version_id, encoder in self._opened.items() if version_id in version_ids
+        }
+
+    def encoder(self, version_id: int) -> Encoder:
+        """
+        Give the encoder of a version.
+
+        Raises: FailStep when its files are not as they were, StopDaemon when it did not make the version's vectors.
+        """
+        opened = self._opened
+        if version_id not in opened:
+            opened = self._opened = {**opened, version_id: self._open(version_id)}
+        return opened[version_id]
+
+    def runs(self, version_id: int, texts: Sequence[str], k: int) -> dict[str, list[Hit]]:
+        """Rank by one version: text -> the k nearest documents; `texts` are distinct."""
+        vectors = self._query_vectors.of(texts, self.encoder(version_id))
+        return dict(zip(texts, self._index.search(version_id, vectors, k), strict=True))
+
+    def guests(self, serving: Serving, texts: Sequence[str], k: int, policy: ExplorationPolicy) -> dict[str, Guests]:
+        """
+        Ask the other rankers: text -> what they would show. One that fails is left out, for it must cost no answer.
+
+        Args:
+            texts: distinct.
+            k: length of the longest page; each ranker is asked for enough to have new documents behind it.
+        """
+        live_id = serving.live_version_id
+        assert live_id is not None  # Search goes on with a live version only
+        rankings: dict[str, dict[str, list[str]]] = {text: {} for text in texts}
+        hits: dict[str, dict[str, Hit]] = {text: {} for text in texts}
+        try:
+            for name, ask in self._others(serving, texts, k, policy):
+                for text, ranking in self._asked(name, ask).items():
+                    rankings[text][name] = ranking
+            for text, by_name in rankings.items():
+                hits[text] = self._scored(live_id, text, set(chain.from_iterable(by_name.values())))
+        except RelevancedError as error:
+            log.warning("No slots are filled: live cannot score what others found.", error=str(error))
+        # What live has no vector of, since it is new or gone, cannot be shown beside what it has scored.
+        return {
+            text: Guests(
+                {name: [one for one in ranking if one in hits[text]] for name, ranking in by_name.items()}, hits[text]
+            )
+            for text, by_name in rankings.items()
+        }
+
+    def _others(
+        self, serving: Serving, texts: Sequence[str], k: int, policy: ExplorationPolicy
+    ) -> Iterator[tuple[str, Callable[[], Rankings]]]:
+        """Yield those that the policy wants and that exist, by the name that the log gives each."""
+        live_id, previous_id = serving.live_version_id, serving.previous_version_id
+        wanted = policy.slot_ranker
+        if wanted in ("full_text", "mixed"):
+            yield "full_text", partial(full_text_search, self._database, texts, k + DRAWN_FROM, policy.full_text_ms)
+        if wanted in ("previous", "mixed") and previous_id is not None:
+            yield str(previous_id), partial(self._ranking, previous_id, texts, k + DRAWN_FROM)
+        if wanted in ("deeper", "mixed") and live_id is not None:
+            yield "deeper", partial(self._ranking, live_id, texts, k + DRAWN_FROM_DEEPER)
+
+    def _asked(self, name: str, ask: Callable[[], Rankings]) -> Rankings:
+        try:
+            return ask()
+        except (RelevancedError, OSError) as error:
+            log.warning("A ranker cannot fill slots.", ranker=name, error=str(error))
+            return {}
+
+    def _ranking(self, version_id: int, texts: Sequence[str], k: int) -> Rankings:
+        runs = self.runs(version_id, texts, k)
+        return {text: [hit.document_id for hit in run] for text, run in runs.items()}
+
+    def _scored(self, version_id: int, text: str, document_ids: Collection[str]) -> dict[str, Hit]:
+        """Score documents for a text by one version; those without a vector are left out."""
+        (vector,) = self._query_vectors.of([text], self.encoder(version_id))
+        return {hit.document_id: hit for hit in self._index.score(version_id, vector, list(document_ids))}
+
+    def _open(self, version_id: int) -> Encoder:
+        version = history.version(self._database, version_id)
+        encoder = self._models.open(version.directory)
+        if encoder.fingerprint != version.fingerprint:
+            raise StopDaemon(
+                f"The model in {version.directory} is not the one that made version {version_id}'s vectors; "
+                "put its files back, or promote another version."
+            )
+        return encoder
+
+
+class QueryVectors:
+    """The vectors of recent queries, the least recently asked dropped first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._vectors: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, texts: Sequence[str], encoder: Encoder) -> Vectors:
+        """Return float32 (n_texts, dimension), of the encoder's space; `texts` are distinct."""
+        space = encoder.fingerprint
+        with self._lock:
+            found = {text: vector for text in texts if (vector := self._vectors.get((space, text))) is not None}
+        missing = [text for text in texts if text not in found]
+        if missing:
+            # Copied one by one: a row that is a view would keep its whole batch in memory.
+            found.update(zip(missing, (row.copy() for row in encoder.encode_queries(missing)), strict=True))
+        with self._lock:
+            for text in texts:
+                self._vectors[space, text] = found[text]
+                self._vectors.move_to_end((space, text))
+            while len(self._vectors) > self._size:
+                self._vectors.popitem(last=False)
+        return np.stack([found[text] for text in texts])
