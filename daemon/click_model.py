@@ -146,6 +146,11 @@ def fit_pairs(pairs: Pairs, deepest: int, policy: ClickModelPolicy, signals: Sig
     return _converge(pairs, replace(first, pushed=policy.pushed_share), start, policy, signals)
 
 
+def refit(pairs: Pairs, model: ClickModel, policy: ClickModelPolicy, signals: SignalPolicy) -> ClickModel:
+    """Fit to other pairs, or a part of them, from a model that is near already."""
+    return _converge(pairs, model, _start(len(model.priors) - 1, pairs, signals), policy, signals)
+
+
 def _converge(
     pairs: Pairs, model: ClickModel, start: ClickModel, policy: ClickModelPolicy, signals: SignalPolicy
 ) -> ClickModel:

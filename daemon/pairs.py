@@ -6,7 +6,7 @@ Out: Pairs; read by click_model and judgments.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -114,6 +114,24 @@ def pool_ranks(base: pa.Table, live: pa.Table) -> pa.Table:
         for column, table in (("rank", base), ("rank_live", live))
     ]
     return both.select(pair).append_column("rank", pa.array(np.rint(np.sqrt(ranks[0] * ranks[1])), pa.int32()))
+
+
+def some_pairs(pairs: Pairs, chosen: npt.NDArray[np.bool_]) -> Pairs:
+    """Keep the pairs that are chosen, (pairs,), with their cells and answers."""
+    row = np.cumsum(chosen) - 1
+    cells, answers = chosen[pairs.pair], chosen[pairs.answered]
+    return replace(
+        pairs,
+        names=pairs.names.filter(pa.array(chosen)),
+        prior=pairs.prior[chosen],
+        pair=row[pairs.pair[cells]],
+        place=pairs.place[cells],
+        clicks=pairs.clicks[cells],
+        skips=pairs.skips[cells],
+        answered=row[pairs.answered[answers]],
+        response=pairs.response[answers],
+        actors=pairs.actors[answers],
+    )
 
 
 def numbers(column: pa.ChunkedArray, names: pa.Array) -> Integers:
