@@ -24,6 +24,7 @@ from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
 from relevanced.daemon.rehearsal.hpo import write_hpo
 from relevanced.daemon.rehearsal.page import render
 from relevanced.daemon.rehearsal.place import Place, require_own
+from relevanced.daemon.rehearsal.plot import require_svg, write_plot
 from relevanced.daemon.rehearsal.rehearse import Rehearsal, RehearsalPolicy
 from relevanced.daemon.rehearsal.report import Report, write_report
 from relevanced.daemon.rehearsal.searchers import Bias, SearchersPolicy
@@ -49,6 +50,7 @@ swap_probability = 0.1  # tells position from relevance, at nearly no cost
 
 Source = Annotated[Literal["spool", "kafka"], typer.Option(help="What the searchers' records travel through.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the report as JSON to this file.")]
+PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw the report as an SVG to this file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")]
 
 
@@ -77,6 +79,7 @@ def rehearse(
     max_documents: Annotated[int | None, typer.Option(min=10, help="Cut the data set down.")] = None,
     source: Source = "spool",
     report: ReportFile = None,
+    plot: PlotFile = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -92,8 +95,10 @@ def rehearse(
 
       relevanced --home ./naive rehearse DATA_DIR --judgments naive      what clicks at face value come to
     """
+    if plot is not None:
+        require_svg(plot)
     dataset = read_dataset(data_dir, max_documents=max_documents, seed=seed)
-    _rehearse(
+    found = _rehearse(
         context,
         dataset,
         RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
@@ -106,6 +111,8 @@ def rehearse(
         report,
         as_json=as_json,
     )
+    if plot is not None:
+        write_plot(plot, found)
 
 
 def demo(

@@ -8,15 +8,13 @@ people are simulated. How far it is stands in rehearsal.json, so that a rehearsa
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated, Final, Literal
 
 from annotated_types import Ge
 
 from relevanced.daemon import history
-from relevanced.daemon.consuming import consume_records
 from relevanced.daemon.contest import Run, exact_run
 from relevanced.daemon.cycle import begin_cycle, cycle_of
 from relevanced.daemon.documents import load_documents
@@ -26,16 +24,18 @@ from relevanced.daemon.metrics import mean_interval, ndcg_at_10
 from relevanced.daemon.ports import EventSource, Progress
 from relevanced.daemon.records import Cycle, Outcome, SearchRequest, Step, Verdict
 from relevanced.daemon.rehearsal.dataset import Dataset
-from relevanced.daemon.rehearsal.oracle import oracle_run, pair_precision
+from relevanced.daemon.rehearsal.oracle import oracle_run
 from relevanced.daemon.rehearsal.place import Place
 from relevanced.daemon.rehearsal.report import CycleReport, Measure, Pushed, Report, Rollback, mean_rank, pick_examples
 from relevanced.daemon.rehearsal.searchers import Searchers, SearchersPolicy
+from relevanced.daemon.rehearsal.shown import Shown, sample
 from relevanced.daemon.rehearsal.spammers import nearest
+from relevanced.daemon.rehearsal.traffic import Traffic
+from relevanced.daemon.rehearsal.truth import calibration, pair_precision, pair_recall
 from relevanced.daemon.tryout import check_trial, trials
 from relevanced.daemon.wiring import Parts, run_open_cycle
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)  # of the simulated time; a Monday
-SESSIONS_AT_ONCE: Final = 500  # searched, clicked and stored before the next ones
 CONFIDENCE: Final = 0.95  # of the intervals in the report
 
 
@@ -66,22 +66,25 @@ class Rehearsal:
         self._parts, self._dataset, self._policy, self._place = parts, dataset, policy, place
         self._searchers = Searchers(dataset, searchers, seed=policy.seed, start=START)
         self._progress, self._tell = progress, tell
+        self._runs: dict[int, Run] = {}
 
     def run(self) -> Report:
         """Do what is left and report on all of it."""
         self._load()
-        runs: dict[int, Run] = {1: self._measured_run(1)}
-        zero_shot = self._measure(runs[1])
+        zero_shot = self._measure(1)
         self._tell(f"Version 1, the base model: NDCG@10 {zero_shot.ndcg:.3f} on the test queries.")
         cycles: list[CycleReport] = []
         for number in range(self._policy.cycles):
             self._traffic(number)
-            self._look_at_trial()
+            if self._place.live(number) is None:  # else the cycle has ended, and this is a rehearsal that goes on
+                self._look_at_trial()
             cycle = self._cycle(number)
-            cycles.append(self._cycle_report(cycle, runs))
+            cycles.append(self._cycle_report(number, cycle))
         oracle = self._oracle() if self._policy.oracle else None
+        cycles = [replace(cycle, oracle=oracle) for cycle in cycles]
         rollback, switches = self._switch_back_and_forth()
         live = self._live()
+        base_run, live_run = self._run(1), self._run(live)
         return Report(
             name=self._dataset.name,
             documents=len(self._dataset.documents),
@@ -91,14 +94,15 @@ class Rehearsal:
             cycles=cycles,
             oracle=oracle,
             live_version=live,
+            live=self._measure(live),
             seconds=self._place.seconds,
             rollback=rollback,
-            examples=pick_examples(self._dataset, runs[1], runs[live]) if live != 1 else [],
+            examples=pick_examples(self._dataset, base_run, live_run) if live != 1 else [],
             switches=switches,
-            pushed=self._pushed(runs[1], live),
+            pushed=self._pushed(base_run, live_run),
         )
 
-    def _pushed(self, base_run: Run, live: int) -> Pushed | None:
+    def _pushed(self, base_run: Run, live_run: Run) -> Pushed | None:
         """Where the pushed documents stand for the test queries that they are nearest to, at first and at last."""
         if not self._searchers.pushes:
             return None
@@ -110,7 +114,6 @@ class Rehearsal:
                 texts[push.document_id], push.document_id, self._dataset.test_queries, self._dataset.test_qrels
             )
         ]
-        live_run = base_run if live == 1 else self._measured_run(live)
         return Pushed(mean_rank(base_run, pairs), mean_rank(live_run, pairs))
 
     def _load(self) -> None:
@@ -123,39 +126,16 @@ class Rehearsal:
             self._tell(made.sentence)
 
     def _traffic(self, number: int) -> None:
-        """Let the searchers of one cycle search and click; each handful is in the log store before the next begins."""
+        """Let the searchers of one cycle search and click."""
         sessions = list(self._searchers.sessions(number))
-        done = self._place.sessions_done(number)
-        if done == len(sessions):
+        if self._place.sessions_done(number) == len(sessions):
             return
         source = self._source()
-        source.seek(self._parts.log_store.offsets(source.name))
-        clicks = 0
+        sampled = sample(sessions, self._policy.seed, number)
+        shown = Shown(self._parts.stages, self._dataset, sampled)
         with self._place.timed("search"):
-            while some := list(islice(sessions, done, done + SESSIONS_AT_ONCE)):
-                answers = self._parts.search.search(
-                    [
-                        SearchRequest(
-                            user_query=session.user_query,
-                            client_id=session.client_id,
-                            session_id=session.session_id,
-                            application="rehearsal",
-                            timestamp=session.timestamp,
-                        )
-                        for session in some
-                    ]
-                )
-                records = [
-                    click
-                    for session, answer in zip(some, answers, strict=True)
-                    for click in self._searchers.click(session, answer)
-                ]
-                self._parts.sink.write(records)
-                consume_records(source, self._parts.log_store, len(some) + len(records))
-                clicks += len(records)
-                done += len(some)
-                self._place.note_sessions(number, done)
-                self._progress(f"Searchers of cycle {number + 1}", done, len(sessions))
+            traffic = Traffic(self._parts, self._searchers, source, self._place)
+            clicks = traffic.run(number, sessions, shown, self._progress)
         source.close()
         self._tell(f"{len(sessions):,} sessions searched and clicked {clicks:,} times, through the {source.name}.")
 
@@ -182,37 +162,53 @@ class Rehearsal:
         self._place.add_seconds(step, seconds)
         self._tell(outcome.sentence)
 
-    def _cycle_report(self, cycle: Cycle, runs: dict[int, Run]) -> CycleReport:
-        """Measure what came of a cycle, the rejected candidate too."""
+    def _cycle_report(self, number: int, cycle: Cycle) -> CycleReport:
+        """Measure what came of a cycle, the rejected candidate too, and what was live when it had ended."""
         steps = {row["step"]: row for row in history.steps(self._parts.database, cycle.cycle_id)}
         verdicts = [row["verdict"] for row in steps.values()]
         verdict: Verdict = "failed" if "failed" in verdicts else steps.get("gate", steps["mine"])["verdict"]
         version_id, measure = cycle.candidate_version_id, None
         if version_id in {version.version_id for version in history.versions(self._parts.database)}:
-            runs[version_id] = self._measured_run(version_id)
-            measure = self._measure(runs[version_id])
+            measure = self._measure(version_id)
             self._tell(f"Version {version_id}: NDCG@10 {measure.ndcg:.3f} on the test queries.")
-        files = self._parts.stages.files(cycle)
+        live = self._place.live(number)
+        if live is None:  # nothing has moved the pointer since the cycle
+            live = self._live()
+            self._place.note(number, live=live)
+        files, exposure = self._parts.stages.files(cycle), self._place.exposure(number)
         return CycleReport(
             version=version_id,
             verdict=verdict,
             triplets=steps["mine"]["numbers"].get("triplets", 0),
             pair_precision=pair_precision(files / "triplets.parquet", self._dataset),
+            pair_recall=pair_recall(files / "triplets.parquet", self._dataset, self._parts.settings.holdout),
             measure=measure,
+            live_version=live,
+            live=self._measure(live),
+            zero_shot=self._measure(1),
+            oracle=None,
+            shown_ndcg=exposure.shown_ndcg,
+            unexplored_ndcg=exposure.unexplored_ndcg,
+            calibration=calibration(files / "judgments.parquet", self._dataset),
+            documents=len(self._dataset.documents),
+            test_queries=len(self._dataset.test_queries),
         )
 
-    def _measured_run(self, version_id: int) -> Run:
-        with self._place.timed("measure"):
-            return exact_run(self._parts.stages, version_id, self._dataset.test_queries, None, self._progress)
+    def _run(self, version_id: int) -> Run:
+        """Rank all documents for the test queries, once a version."""
+        if version_id not in self._runs:
+            with self._place.timed("measure"):
+                self._runs[version_id] = exact_run(
+                    self._parts.stages, version_id, self._dataset.test_queries, None, self._progress
+                )
+        return self._runs[version_id]
 
-    def _measure(self, run: Run) -> Measure:
-        ndcg = ndcg_at_10(self._dataset.test_qrels, run)
-        mean, low, high = mean_interval(list(ndcg.values()), CONFIDENCE)
-        return Measure(mean, max(low, 0.0), min(high, 1.0))  # no NDCG lies outside, and one query alone knows no bound
+    def _measure(self, version_id: int) -> Measure:
+        return _measure(self._dataset, self._run(version_id))
 
     def _oracle(self) -> Measure:
         with self._place.timed("oracle"):
-            measure = self._measure(oracle_run(self._parts, self._dataset, self._progress))
+            measure = _measure(self._dataset, oracle_run(self._parts, self._dataset, self._progress))
         self._tell(f"The oracle, trained on every train judgment: NDCG@10 {measure.ndcg:.3f} on the test queries.")
         return measure
 
@@ -260,3 +256,9 @@ class Rehearsal:
         live = self._parts.promotion.serving().live_version_id
         assert live is not None  # _load has promoted version 1
         return live
+
+
+def _measure(dataset: Dataset, run: Run) -> Measure:
+    ndcg = ndcg_at_10(dataset.test_qrels, run)
+    mean, low, high = mean_interval(list(ndcg.values()), CONFIDENCE)
+    return Measure(mean, max(low, 0.0), min(high, 1.0))  # no NDCG lies outside, and one query alone knows no bound
