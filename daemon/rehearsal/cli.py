@@ -20,6 +20,7 @@ from relevanced.daemon.config import KafkaPolicy, load_settings
 from relevanced.daemon.console import out, progress_bars, say, say_json
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.rehearsal.broker import running_broker
+from relevanced.daemon.rehearsal.click_models import Bias, Clicks
 from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
 from relevanced.daemon.rehearsal.hpo import write_hpo
 from relevanced.daemon.rehearsal.page import render
@@ -27,7 +28,7 @@ from relevanced.daemon.rehearsal.place import Place, require_own
 from relevanced.daemon.rehearsal.plot import require_svg, write_plot
 from relevanced.daemon.rehearsal.rehearse import Rehearsal, RehearsalPolicy
 from relevanced.daemon.rehearsal.report import Report, write_report
-from relevanced.daemon.rehearsal.searchers import Bias, SearchersPolicy
+from relevanced.daemon.rehearsal.searchers import SearchersPolicy
 from relevanced.daemon.wiring import Parts
 
 # The demo has to fit eight minutes on two slow cores, set-up included.
@@ -62,6 +63,7 @@ def rehearse(
         float, typer.Option(min=0.1, help="Sessions a train query and cycle; Zipf over them.")
     ] = 8,
     noise: Annotated[float, typer.Option(min=0, max=0.5, help="P(wrong click, or wrong skip) when examined.")] = 0.1,
+    clicks: Annotated[Clicks, typer.Option(help="How people read a page; see docs/rehearsal.md.")] = "pbm",
     bias: Annotated[Bias, typer.Option(help="How attention falls with the position.")] = "lovbench",
     swaps: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with neighbours swapped.")] = 0.1,
     trial: Annotated[
@@ -94,6 +96,8 @@ def rehearse(
       relevanced --home ./spammed rehearse DATA_DIR --spam 0.1           a tenth of the sessions push documents
 
       relevanced --home ./naive rehearse DATA_DIR --judgments naive      what clicks at face value come to
+
+      relevanced --home ./cascade rehearse DATA_DIR --clicks cascade     people who read on until they are satisfied
     """
     if plot is not None:
         require_svg(plot)
@@ -102,7 +106,7 @@ def rehearse(
         context,
         dataset,
         RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
-        SearchersPolicy(mean_sessions=mean_sessions, noise=noise, bias=bias, spam=spam),
+        SearchersPolicy(mean_sessions=mean_sessions, noise=noise, clicks=clicks, bias=bias, spam=spam),
         {
             "exploration": {"swap_probability": swaps, "mix_share": mix},
             "trial": {"share": trial},

@@ -4,10 +4,8 @@ Simulated searchers, who know what is relevant and never say it.
 In:  the train queries and qrels of a data set, and the answers of the real search path.
 Out: sessions (who types what, and when), and for each answer UBI click records; both go where real ones would.
 
-The click model is position-based: a searcher gives up before looking at anything, or examines each position by chance
-and there clicks by relevance and noise. The miner knows nothing of it. Test queries are never typed.
-
-Source: Craswell et al., An experimental comparison of click position-bias models, WSDM 2008 (examination hypothesis).
+A searcher gives up before looking at anything, or reads the page by one of the click models. The miner knows nothing of
+them. Test queries are never typed.
 """
 
 import heapq
@@ -15,22 +13,18 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from annotated_types import Interval
 
 from relevanced.daemon.records import SearchAnswer
+from relevanced.daemon.rehearsal.click_models import READERS, Bias, Clicks
 from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
 from relevanced.daemon.rehearsal.spammers import pushes
 
 _SPAM: Final = 7  # beside the seed, so that the honest searchers are the same with spam and without
-
-Bias = Literal["lovbench", "inverse", "none"]
-
-# Clicks by position in the term search of a library portal (LOVBench); nobody there looks beyond the page of ten.
-LOVBENCH_CLICKS: Final = (5041, 2338, 1323, 890, 700, 512, 385, 388, 343, 328)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +36,7 @@ class SearchersPolicy:
     even_share: Annotated[float, Interval(ge=0, le=1)] = 0.1  # of traffic, spread evenly, so that the tail is typed too
     sessions_per_client: Annotated[float, Interval(ge=1)] = 3.0  # for each cycle, mean; clients return in later cycles
     typing_variation: Annotated[float, Interval(ge=0, le=1)] = 0.2  # share of sessions in other case or punctuation
+    clicks: Clicks = "pbm"  # the click model; pbm, since the miner assumes it, and the others ask what that costs
     bias: Bias = "lovbench"  # examination by position
     noise: Annotated[float, Interval(ge=0, le=0.5)] = 0.1  # P(wrong click or wrong skip | examined); .5 says nothing
     abandonment: Annotated[float, Interval(ge=0, lt=1)] = 0.1  # share of sessions that look at no document
@@ -118,23 +113,22 @@ class Searchers:
         """
         Look at an answer and return the clicks as UBI event records, in the order of the page.
 
-        P(click) = examination(position) x (1 - noise, when the document is relevant, else noise), unless the session
-        is one that gives up at once.
+        Some give up at once; a spammer clicks the document it pushes, wherever it is; the others read the page.
         """
         # By session, so that a rehearsal that goes on after a stop meets the same searchers.
         rng = np.random.default_rng([self._seed, zlib.crc32(session.session_id.encode())])
         if session.pushed is None and rng.random() < self._policy.abandonment:
             return []
+        reader = READERS[self._policy.clicks](self._policy.bias, self._policy.noise)
         clicks = []
         seconds = 0.0
         for hit in answer.hits:
             seconds += rng.uniform(1, 4)  # to read one entry of the page
             relevant = hit.document_id in self._relevant[session.dataset_query_id]
-            attraction = 1 - self._policy.noise if relevant else self._policy.noise
-            chance = examination(hit.position, self._policy.bias) * attraction
+            clicked = reader.clicks(hit.position, relevant=relevant, rng=rng)
             if session.pushed is not None:
-                chance = float(hit.document_id == session.pushed)
-            if rng.random() < chance:
+                clicked = hit.document_id == session.pushed
+            if clicked:
                 # Dwell times of good and bad documents overlap widely, as real ones do: medians of 40 and 15 s.
                 dwell = float(rng.lognormal(np.log(40 if relevant else 15), 1.0))
                 clicks.append(
@@ -171,14 +165,3 @@ class Searchers:
             return text
         variations = (text.upper(), text.lower(), text.capitalize(), text.replace(" ", "  "), f" {text} ", f"{text}?")
         return variations[rng.integers(len(variations))]
-
-
-def examination(position: int, bias: Bias) -> float:
-    """Probability that a searcher looks at a position (from 1)."""
-    match bias:
-        case "lovbench":
-            return LOVBENCH_CLICKS[position - 1] / LOVBENCH_CLICKS[0] if position <= len(LOVBENCH_CLICKS) else 0.0
-        case "inverse":
-            return 1 / position
-        case "none":
-            return 1.0

@@ -13,11 +13,9 @@ from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Document, Hit, SearchAnswer
 from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.searchers import (
-    LOVBENCH_CLICKS,
     Searchers,
     SearchersPolicy,
     Session,
-    examination,
 )
 from relevanced.daemon.rehearsal.spammers import nearest
 
@@ -101,35 +99,6 @@ def test_clients_return_within_a_cycle_and_in_later_ones():
     first, second = ([session.client_id for session in searchers().sessions(cycle)] for cycle in (0, 1))
     assert 2 < len(first) / len(set(first)) < 5
     assert set(first) & set(second)
-
-
-def rates(page: SearchAnswer, sessions: int = 2_500, **policy) -> list[float]:
-    """Share of sessions of query t1 that click each position."""
-    people, clicks = searchers(**policy), Counter[int]()
-    for number in range(sessions):
-        session = Session("t1", "Find number 1", "somebody", f"session-{number}", START)
-        clicks.update(event["event_attributes"]["position"]["ordinal"] for event in people.click(session, page))
-    return [clicks[hit.position] / sessions for hit in page.hits]
-
-
-@pytest.mark.parametrize("bias", ["lovbench", "inverse", "none"])
-@pytest.mark.parametrize(("noise", "abandonment"), [(0.0, 0.0), (0.1, 0.0), (0.3, 0.2)])
-def test_click_rates_are_examination_times_attraction(bias, noise, abandonment):
-    page = answer("d1", "d2", "judged", "d1", *(f"x{place}" for place in range(5, 13)))
-    expected = [
-        (1 - abandonment) * examination(hit.position, bias) * (1 - noise if hit.document_id == "d1" else noise)
-        for hit in page.hits
-    ]
-    # Four standard errors of a share over 2,500 sessions; the seed is fixed, so this holds or it does not.
-    assert rates(page, bias=bias, noise=noise, abandonment=abandonment) == pytest.approx(expected, abs=0.04)
-
-
-def test_examination_follows_the_counts_of_the_portal_and_ends_with_its_page():
-    curve = [examination(position, "lovbench") for position in range(1, 12)]
-    assert curve[0] == 1
-    assert curve[1] == pytest.approx(2338 / 5041)
-    assert len(LOVBENCH_CLICKS) == 10
-    assert curve[9] > 0 == curve[10]
 
 
 def test_a_click_is_a_ubi_event_that_tells_nothing_of_relevance():
