@@ -73,6 +73,10 @@ def rehearse(
         float, typer.Option(min=0, max=1, help="Share of the other searches mixed with a candidate on trial.")
     ] = 0.1,
     spam: Annotated[float, typer.Option(min=0, max=0.9, help="Share of sessions of clients that push documents.")] = 0,
+    flood: Annotated[bool, typer.Option("--flood", help="One client in 100 sends 30 % of all clicks.")] = False,
+    reformulation: Annotated[
+        float, typer.Option(min=0, max=1, help="P(other words for the same need), with nothing clicked.")
+    ] = 0,
     judgments: Annotated[
         Literal["pbm", "naive"], typer.Option(help="By the click model, or with clicks at face value, to compare.")
     ] = "pbm",
@@ -106,7 +110,15 @@ def rehearse(
         context,
         dataset,
         RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
-        SearchersPolicy(mean_sessions=mean_sessions, noise=noise, clicks=clicks, bias=bias, spam=spam),
+        SearchersPolicy(
+            mean_sessions=mean_sessions,
+            noise=noise,
+            clicks=clicks,
+            bias=bias,
+            spam=spam,
+            flood=flood,
+            reformulation=reformulation,
+        ),
         {
             "exploration": {"swap_probability": swaps, "mix_share": mix},
             "trial": {"share": trial},

@@ -8,7 +8,7 @@ Each handful of sessions is in the log store before the next begins, and noted, 
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from relevanced.daemon.consuming import consume_records
 from relevanced.daemon.ports import EventSource, Progress
@@ -16,6 +16,7 @@ from relevanced.daemon.records import SearchAnswer, SearchRequest
 from relevanced.daemon.rehearsal.place import Place
 from relevanced.daemon.rehearsal.searchers import Searchers, Session
 from relevanced.daemon.rehearsal.shown import Shown
+from relevanced.daemon.rehearsal.spammers import Clicked
 from relevanced.daemon.wiring import Parts
 
 SESSIONS_AT_ONCE: Final = 500  # searched, clicked and stored before the next ones
@@ -43,11 +44,18 @@ class Traffic:
             progress(f"Searchers of cycle {number + 1}", done, len(sessions))
         return clicks
 
-    def _act(self, sessions: Sequence[Session]) -> tuple[list[dict[str, Any]], list[Session], list[SearchAnswer]]:
-        """Let some search and click; give their clicks, and every search with its answer."""
+    def _act(self, sessions: Sequence[Session]) -> tuple[Clicked, list[Session], list[SearchAnswer]]:
+        """Let some search and click, and search again; give all clicks, and every search with its answer."""
         answers = self._search(sessions)
-        clicks = [self._searchers.click(session, answer) for session, answer in zip(sessions, answers, strict=True)]
-        return [click for some in clicks for click in some], list(sessions), answers
+        clicks = self._click(sessions, answers)
+        unanswered = (session for session, some in zip(sessions, clicks, strict=True) if not some)
+        others = [other for session in unanswered if (other := self._searchers.again(session)) is not None]
+        searched, answers = [*sessions, *others], [*answers, *(more := self._search(others))]
+        clicks = self._searchers.flood(searched, [*clicks, *self._click(others, more)])
+        return [click for some in clicks for click in some], searched, answers
+
+    def _click(self, sessions: Sequence[Session], answers: Sequence[SearchAnswer]) -> list[Clicked]:
+        return [self._searchers.click(session, answer) for session, answer in zip(sessions, answers, strict=True)]
 
     def _search(self, sessions: Sequence[Session]) -> list[SearchAnswer]:
         return self._parts.search.search(
