@@ -22,6 +22,7 @@ from relevanced.daemon.errors import FailStep
 from relevanced.daemon.rehearsal.broker import running_broker
 from relevanced.daemon.rehearsal.click_models import Bias, Clicks
 from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
+from relevanced.daemon.rehearsal.drift import views
 from relevanced.daemon.rehearsal.hpo import write_hpo
 from relevanced.daemon.rehearsal.page import render
 from relevanced.daemon.rehearsal.place import Place, require_own
@@ -77,6 +78,9 @@ def rehearse(
     reformulation: Annotated[
         float, typer.Option(min=0, max=1, help="P(other words for the same need), with nothing clicked.")
     ] = 0,
+    drift: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of documents and queries that come after the first cycle.")
+    ] = 0,
     judgments: Annotated[
         Literal["pbm", "naive"], typer.Option(help="By the click model, or with clicks at face value, to compare.")
     ] = "pbm",
@@ -109,7 +113,7 @@ def rehearse(
     found = _rehearse(
         context,
         dataset,
-        RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
+        RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed, drift=drift),
         SearchersPolicy(
             mean_sessions=mean_sessions,
             noise=noise,
@@ -175,6 +179,7 @@ def _rehearse(
     as_json: bool,
 ) -> Report:
     home, config = context.obj
+    there = views(dataset, policy.drift, policy.cycles, policy.seed)
     sizes = {"documents": len(dataset.documents), "queries": len(dataset.train_queries)}
     place = Place(home, {"data": dataset.name, **sizes, **asdict(policy), **asdict(searchers), **overrides})
     settings = load_settings(config or home / "relevanced.toml", overrides)
@@ -189,7 +194,7 @@ def _rehearse(
         progress = stack.enter_context(progress_bars())
         rehearsal = Rehearsal(
             parts,
-            dataset,
+            there,
             policy,
             searchers,
             place=place,

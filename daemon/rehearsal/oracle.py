@@ -4,6 +4,8 @@ The oracle: the same miner and trainer, fed with every train judgment instead of
 In:  the train qrels of a data set. Out: its runs on the test queries.
 """
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,8 +22,8 @@ from relevanced.daemon.triplets import mine_triplets
 from relevanced.daemon.wiring import Parts
 
 
-def oracle_run(parts: Parts, dataset: Dataset, progress: Progress) -> Run:
-    """Train on the truth and rank all documents for the test queries."""
+def oracle_runs(parts: Parts, dataset: Dataset, views: Sequence[Dataset], progress: Progress) -> list[Run]:
+    """Train on the whole truth and rank, for each view of the data set, its documents for its test queries."""
     stages, directory = parts.stages, parts.home / "oracle"
     directory.mkdir(exist_ok=True)
     base = history.base_version(stages.database)
@@ -40,7 +42,13 @@ def oracle_run(parts: Parts, dataset: Dataset, progress: Progress) -> Run:
     stages.models.write_manifest(job.output, {"base": base.version_id, "training": result.numbers()})
     encoder = stages.models.open(job.output)
     vectors = encoder.encode_documents([document_text(one.title, one.text) for one in dataset.documents])
-    return rank_exactly(encoder, dataset.test_queries, [one.document_id for one in dataset.documents], vectors)
+    names = [one.document_id for one in dataset.documents]
+    runs = []
+    for view in views:
+        known = {one.document_id for one in view.documents}
+        places = [place for place, name in enumerate(names) if name in known]
+        runs.append(rank_exactly(encoder, view.test_queries, [names[place] for place in places], vectors[places]))
+    return runs
 
 
 def _true_judgments(dataset: Dataset) -> pa.Table:

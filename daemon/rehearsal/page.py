@@ -50,6 +50,14 @@ def render(report: Report, console: Console) -> None:
         seconds = f"{report.rollback.seconds:.3f} s"
         sentence = f"The rollback took {seconds} until version {report.rollback.version} answered."
         console.print(_bullet(sentence), width=width)
+    if any(cycle.documents < report.documents for cycle in report.cycles):
+        counts = ", ".join(f"{cycle.test_queries:,}" for cycle in report.cycles)
+        sentence = (
+            "Documents arrived on the way: each cycle, its gain too, is measured on the test queries whose relevant"
+        )
+        console.print(
+            _bullet(f"{sentence} documents were all there ({counts}); zero-shot and oracle on all."), width=width
+        )
     if report.exploration:
         shown, alone = report.exploration
         sentence = f"Exploring cost {alone - shown:.3f}: people got NDCG@10 {shown:.3f}, by live alone {alone:.3f}."

@@ -78,8 +78,12 @@ class Place:
         """The version that was live when the cycle ended; None before."""
         return self._of_cycle(cycle).get("live")
 
+    def has_arrived(self, cycle: int) -> bool:
+        """Whether the documents that come with a cycle are there."""
+        return bool(self._of_cycle(cycle).get("arrived", False))
+
     def note(self, cycle: int, **facts: Any) -> None:
-        """Keep facts of a cycle, all or none: sessions, exposure, live."""
+        """Keep facts of a cycle, all or none: arrived, sessions, exposure, live."""
         self._notes["cycles"].setdefault(str(cycle), {}).update(facts)
         self._write()
 

@@ -7,12 +7,12 @@ people are simulated. How far it is stands in rehearsal.json, so that a rehearsa
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from relevanced.daemon import history
 from relevanced.daemon.contest import Run, exact_run
@@ -20,11 +20,12 @@ from relevanced.daemon.cycle import begin_cycle, cycle_of
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.first_version import make_first_version
+from relevanced.daemon.following import follow
 from relevanced.daemon.metrics import mean_interval, ndcg_at_10
 from relevanced.daemon.ports import EventSource, Progress
 from relevanced.daemon.records import Cycle, Outcome, SearchRequest, Step, Verdict
 from relevanced.daemon.rehearsal.dataset import Dataset
-from relevanced.daemon.rehearsal.oracle import oracle_run
+from relevanced.daemon.rehearsal.oracle import oracle_runs
 from relevanced.daemon.rehearsal.place import Place
 from relevanced.daemon.rehearsal.report import CycleReport, Measure, Pushed, Report, Rollback, mean_rank, pick_examples
 from relevanced.daemon.rehearsal.searchers import Searchers, SearchersPolicy
@@ -47,6 +48,8 @@ class RehearsalPolicy:
     source: Literal["spool", "kafka"] = "spool"  # what the searchers' records travel through
     oracle: bool = False  # also train on every train judgment, as the upper bound
     seed: int = 13
+    # Of the documents and of the train queries that come after the first cycle; 0, since most data sets are no stream.
+    drift: Annotated[float, Interval(ge=0, lt=1)] = 0.0
 
 
 class Rehearsal:
@@ -55,7 +58,7 @@ class Rehearsal:
     def __init__(
         self,
         parts: Parts,
-        dataset: Dataset,
+        views: Sequence[Dataset],
         policy: RehearsalPolicy,
         searchers: SearchersPolicy,
         *,
@@ -63,38 +66,40 @@ class Rehearsal:
         progress: Progress,
         tell: Callable[[str], None],
     ) -> None:
-        self._parts, self._dataset, self._policy, self._place = parts, dataset, policy, place
-        self._searchers = Searchers(dataset, searchers, seed=policy.seed, start=START)
+        """Take what is there in each cycle; the last view is the whole data set."""
+        self._parts, self._views, self._policy, self._place = parts, views, policy, place
+        self._dataset, self._last = views[-1], len(views) - 1
+        self._searchers = Searchers(self._dataset, searchers, seed=policy.seed, start=START, views=views)
         self._progress, self._tell = progress, tell
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[tuple[int, int], Run] = {}
 
     def run(self) -> Report:
         """Do what is left and report on all of it."""
         self._load()
-        zero_shot = self._measure(1)
-        self._tell(f"Version 1, the base model: NDCG@10 {zero_shot.ndcg:.3f} on the test queries.")
+        self._tell(f"Version 1, the base model: NDCG@10 {self._measure(1, 0).ndcg:.3f} on {self._on(0)}.")
         cycles: list[CycleReport] = []
         for number in range(self._policy.cycles):
+            self._arrive(number)
             self._traffic(number)
             if self._place.live(number) is None:  # else the cycle has ended, and this is a rehearsal that goes on
                 self._look_at_trial()
             cycle = self._cycle(number)
             cycles.append(self._cycle_report(number, cycle))
-        oracle = self._oracle() if self._policy.oracle else None
-        cycles = [replace(cycle, oracle=oracle) for cycle in cycles]
+        oracles = self._oracles() if self._policy.oracle else [None] * len(cycles)
+        cycles = [replace(cycle, oracle=oracle) for cycle, oracle in zip(cycles, oracles, strict=True)]
         rollback, switches = self._switch_back_and_forth()
         live = self._live()
-        base_run, live_run = self._run(1), self._run(live)
+        base_run, live_run = self._run(1, self._last), self._run(live, self._last)
         return Report(
             name=self._dataset.name,
             documents=len(self._dataset.documents),
             train_queries=len(self._dataset.train_queries),
             test_queries=len(self._dataset.test_queries),
-            zero_shot=zero_shot,
+            zero_shot=self._measure(1, self._last),
             cycles=cycles,
-            oracle=oracle,
+            oracle=oracles[-1],
             live_version=live,
-            live=self._measure(live),
+            live=self._measure(live, self._last),
             seconds=self._place.seconds,
             rollback=rollback,
             examples=pick_examples(self._dataset, base_run, live_run) if live != 1 else [],
@@ -120,10 +125,21 @@ class Rehearsal:
         if self._parts.promotion.serving().live_version_id is not None:
             return
         with self._place.timed("load"):
-            loaded = load_documents(self._parts.database, self._dataset.documents, self._progress)
+            loaded = load_documents(self._parts.database, self._views[0].documents, self._progress)
             self._tell(loaded.sentence)
             made = make_first_version(self._parts.stages, self._parts.settings.model, self._progress)
             self._tell(made.sentence)
+
+    def _arrive(self, number: int) -> None:
+        """Load the documents that come with a cycle, and let every kept version's index follow."""
+        if number == 0 or self._views[number] is self._views[number - 1] or self._place.has_arrived(number):
+            return
+        before = {document.document_id for document in self._views[number - 1].documents}
+        new = [document for document in self._views[number].documents if document.document_id not in before]
+        with self._place.timed("load"):
+            self._tell(load_documents(self._parts.database, new, self._progress).sentence)
+            self._tell(follow(self._parts.stages).sentence)
+        self._place.note(number, arrived=True)
 
     def _traffic(self, number: int) -> None:
         """Let the searchers of one cycle search and click."""
@@ -132,7 +148,7 @@ class Rehearsal:
             return
         source = self._source()
         sampled = sample(sessions, self._policy.seed, number)
-        shown = Shown(self._parts.stages, self._dataset, sampled)
+        shown = Shown(self._parts.stages, self._views[number], sampled)
         with self._place.timed("search"):
             traffic = Traffic(self._parts, self._searchers, source, self._place)
             clicks = traffic.run(number, sessions, shown, self._progress)
@@ -167,10 +183,10 @@ class Rehearsal:
         steps = {row["step"]: row for row in history.steps(self._parts.database, cycle.cycle_id)}
         verdicts = [row["verdict"] for row in steps.values()]
         verdict: Verdict = "failed" if "failed" in verdicts else steps.get("gate", steps["mine"])["verdict"]
-        version_id, measure = cycle.candidate_version_id, None
+        version_id, measure, view = cycle.candidate_version_id, None, self._views[number]
         if version_id in {version.version_id for version in history.versions(self._parts.database)}:
-            measure = self._measure(version_id)
-            self._tell(f"Version {version_id}: NDCG@10 {measure.ndcg:.3f} on the test queries.")
+            measure = self._measure(version_id, number)
+            self._tell(f"Version {version_id}: NDCG@10 {measure.ndcg:.3f} on {self._on(number)}.")
         live = self._place.live(number)
         if live is None:  # nothing has moved the pointer since the cycle
             live = self._live()
@@ -180,37 +196,47 @@ class Rehearsal:
             version=version_id,
             verdict=verdict,
             triplets=steps["mine"]["numbers"].get("triplets", 0),
-            pair_precision=pair_precision(files / "triplets.parquet", self._dataset),
-            pair_recall=pair_recall(files / "triplets.parquet", self._dataset, self._parts.settings.holdout),
+            pair_precision=pair_precision(files / "triplets.parquet", view),
+            pair_recall=pair_recall(files / "triplets.parquet", view, self._parts.settings.holdout),
             measure=measure,
             live_version=live,
-            live=self._measure(live),
-            zero_shot=self._measure(1),
-            oracle=None,
+            live=self._measure(live, number),
+            zero_shot=self._measure(1, number),
+            oracle=None,  # trained once all cycles have ended
             shown_ndcg=exposure.shown_ndcg,
             unexplored_ndcg=exposure.unexplored_ndcg,
-            calibration=calibration(files / "judgments.parquet", self._dataset),
-            documents=len(self._dataset.documents),
-            test_queries=len(self._dataset.test_queries),
+            calibration=calibration(files / "judgments.parquet", view),
+            documents=len(view.documents),
+            test_queries=len(view.test_queries),
         )
 
-    def _run(self, version_id: int) -> Run:
-        """Rank all documents for the test queries, once a version."""
-        if version_id not in self._runs:
+    def _run(self, version_id: int, number: int) -> Run:
+        """Rank the documents of a cycle for its test queries, also when more have arrived since."""
+        view = self._views[number]
+        key = (version_id, len(view.documents))
+        if key not in self._runs:
+            pool = None if view is self._dataset else [document.document_id for document in view.documents]
             with self._place.timed("measure"):
-                self._runs[version_id] = exact_run(
-                    self._parts.stages, version_id, self._dataset.test_queries, None, self._progress
-                )
-        return self._runs[version_id]
+                self._runs[key] = exact_run(self._parts.stages, version_id, view.test_queries, pool, self._progress)
+        return self._runs[key]
 
-    def _measure(self, version_id: int) -> Measure:
-        return _measure(self._dataset, self._run(version_id))
+    def _measure(self, version_id: int, number: int) -> Measure:
+        return _measure(self._views[number], self._run(version_id, number))
 
-    def _oracle(self) -> Measure:
+    def _on(self, number: int) -> str:
+        """What a measure of a cycle is on."""
+        measured = len(self._views[number].test_queries)
+        if measured == len(self._dataset.test_queries):
+            return "the test queries"
+        return f"the {measured:,} test queries whose documents are there"
+
+    def _oracles(self) -> Sequence[Measure]:
+        """The oracle's measure for each cycle; the same wherever the same is there."""
         with self._place.timed("oracle"):
-            measure = _measure(self._dataset, oracle_run(self._parts, self._dataset, self._progress))
-        self._tell(f"The oracle, trained on every train judgment: NDCG@10 {measure.ndcg:.3f} on the test queries.")
-        return measure
+            runs = oracle_runs(self._parts, self._dataset, self._views, self._progress)
+        measures = [_measure(view, run) for view, run in zip(self._views, runs, strict=True)]
+        self._tell(f"The oracle, trained on every train judgment: NDCG@10 {measures[-1].ndcg:.3f} on the test queries.")
+        return measures
 
     def _switch_back_and_forth(self) -> tuple[Rollback | None, list[str]]:
         """Roll back, search, promote again: what an operator would do at night, timed until an answer comes."""

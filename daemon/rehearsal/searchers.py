@@ -10,7 +10,7 @@ them. Test queries are never typed.
 
 import heapq
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -66,12 +66,22 @@ class Session:
 class Searchers:
     """The searchers of one rehearsal; the same seed gives the same sessions and, to one answer, the same clicks."""
 
-    def __init__(self, dataset: Dataset, policy: SearchersPolicy, *, seed: int, start: datetime) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        policy: SearchersPolicy,
+        *,
+        seed: int,
+        start: datetime,
+        views: Sequence[Dataset] = (),
+    ) -> None:
+        """Take the data set; `views` is what of it is there in each cycle, by default all of it."""
         self._policy = policy
         self._seed = seed
         self._start = start
         self._queries = dataset.train_queries
         self._query_ids = sorted(dataset.train_queries)
+        self._views = views
         self._relevant = {query_id: relevant_documents(row) for query_id, row in dataset.train_qrels.items()}
         self._expected = self._expected_sessions()
         self._same_need = _same_need(self._queries, self._relevant) if policy.reformulation else {}
@@ -93,6 +103,8 @@ class Searchers:
             client = int(rng.integers(clients))
             push = self.pushes[(int(rng.integers(len(self.pushes))) if crowd.floods else client) % len(self.pushes)]
             query_id = push.query_ids[int(rng.integers(len(push.query_ids)))]
+            if query_id not in self._typed(cycle):
+                continue
             yield Session(
                 dataset_query_id=query_id,
                 user_query=self._as_typed(self._queries[query_id], rng),
@@ -106,7 +118,8 @@ class Searchers:
     def _honest(self, cycle: int) -> Iterator[Session]:
         """A Poisson number of sessions for each query."""
         rng = np.random.default_rng([self._seed, cycle])
-        typed = rng.permutation(np.repeat(np.arange(len(self._query_ids)), rng.poisson(self._expected)))
+        expected = self._expected * [query_id in self._typed(cycle) for query_id in self._query_ids]
+        typed = rng.permutation(np.repeat(np.arange(len(self._query_ids)), rng.poisson(expected)))
         clients = rng.integers(self._clients(), size=len(typed))
         days = self._policy.days_per_cycle * (cycle + np.sort(rng.random(len(typed))))
         for number, (query, client, day) in enumerate(zip(typed, clients, days, strict=True)):
@@ -119,14 +132,14 @@ class Searchers:
                 timestamp=self._start + timedelta(days=float(day)),
             )
 
-    def again(self, session: Session) -> Session | None:
+    def again(self, session: Session, cycle: int) -> Session | None:
         """
         Let an honest searcher who clicked nothing try other words for the same need, 10 to 60 s later, or not.
 
-        None also where no other train query has a relevant document in common.
+        None also where no other query of the cycle has a relevant document in common.
         """
         rng = np.random.default_rng([self._seed, zlib.crc32(session.session_id.encode()), _AGAIN])
-        others = self._same_need.get(session.dataset_query_id, [])
+        others = [one for one in self._same_need.get(session.dataset_query_id, []) if one in self._typed(cycle)]
         if session.pushed is not None or session.attempt or rng.random() >= self._policy.reformulation or not others:
             return None
         query_id = others[int(rng.integers(len(others)))]
@@ -192,6 +205,10 @@ class Searchers:
         share = (1 - self._policy.even_share) * share / share.mean() + self._policy.even_share
         expected: npt.NDArray[np.float64] = self._policy.mean_sessions * share
         return expected
+
+    def _typed(self, cycle: int) -> Collection[str]:
+        """The ids of the queries that anybody types in a cycle."""
+        return self._views[cycle].train_queries if self._views else self._queries
 
     def _clients(self) -> int:
         return max(1, round(float(self._expected.sum()) / self._policy.sessions_per_client))

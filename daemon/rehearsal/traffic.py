@@ -34,7 +34,7 @@ class Traffic:
         self._source.seek(self._parts.log_store.offsets(self._source.name))
         done, exposure, clicks = self._place.sessions_done(number), self._place.exposure(number), 0
         while some := list(islice(sessions, done, done + SESSIONS_AT_ONCE)):
-            records, searched, answers = self._act(some)
+            records, searched, answers = self._act(some, number)
             self._parts.sink.write(records)
             consume_records(self._source, self._parts.log_store, len(searched) + len(records))
             exposure = exposure.plus(shown.measure(searched, answers))
@@ -44,12 +44,12 @@ class Traffic:
             progress(f"Searchers of cycle {number + 1}", done, len(sessions))
         return clicks
 
-    def _act(self, sessions: Sequence[Session]) -> tuple[Clicked, list[Session], list[SearchAnswer]]:
+    def _act(self, sessions: Sequence[Session], number: int) -> tuple[Clicked, list[Session], list[SearchAnswer]]:
         """Let some search and click, and search again; give all clicks, and every search with its answer."""
         answers = self._search(sessions)
         clicks = self._click(sessions, answers)
         unanswered = (session for session, some in zip(sessions, clicks, strict=True) if not some)
-        others = [other for session in unanswered if (other := self._searchers.again(session)) is not None]
+        others = [other for session in unanswered if (other := self._searchers.again(session, number)) is not None]
         searched, answers = [*sessions, *others], [*answers, *(more := self._search(others))]
         clicks = self._searchers.flood(searched, [*clicks, *self._click(others, more)])
         return [click for some in clicks for click in some], searched, answers

@@ -184,6 +184,12 @@ def test_the_page_says_what_exploring_cost_on_the_mean_of_the_cycles_that_know()
     assert "Exploring" not in page(replace(REPORT, cycles=[NOTHING]))
 
 
+def test_the_page_says_on_what_each_cycle_was_measured_where_documents_came_later():
+    report = replace(REPORT, cycles=[replace(PROMOTED, documents=2000, test_queries=120), PROMOTED])
+    assert "documents were all there (120, 300)" in " ".join(page(report).split())
+    assert "Documents arrived" not in page(REPORT)
+
+
 def test_the_page_shows_examples_side_by_side_and_marks_the_relevant_documents():
     lines = page(REPORT).splitlines()
     start = next(place for place, line in enumerate(lines) if "lazy [red]eye" in line)

@@ -165,29 +165,29 @@ def first_searches(query_id: str, count: int = 2_000) -> list[Session]:
 def test_who_tries_again_uses_other_words_for_the_same_need_soon_and_as_the_same_person():
     people = searchers(data=needs(), reformulation=1.0)
     for first in first_searches("a", 200):
-        second = people.again(first)
+        second = people.again(first, 0)
         assert second.dataset_query_id == "b", "c is the same query, and lone another need"
         assert query_key(second.user_query) == "motor vehicle"
         assert (second.client_id, second.session_id) == (first.client_id, first.session_id)
         assert timedelta(seconds=10) <= second.timestamp - first.timestamp <= timedelta(seconds=60)
-        assert people.again(second) is None, "once is enough"
-        assert second == people.again(first)
+        assert people.again(second, 0) is None, "once is enough"
+        assert second == people.again(first, 0)
 
 
 def test_the_share_tries_again_and_nobody_does_whose_need_has_no_other_words():
     people = searchers(data=needs(), reformulation=0.3)
-    again = sum(people.again(first) is not None for first in first_searches("a"))
+    again = sum(people.again(first, 0) is not None for first in first_searches("a"))
     assert again / 2_000 == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 2_000) ** 0.5)
-    assert not any(people.again(first) for first in first_searches("lone"))
+    assert not any(people.again(first, 0) for first in first_searches("lone"))
     pushing = replace(first_searches("a", 1)[0], pushed="d1")
-    assert searchers(data=needs(), reformulation=1.0).again(pushing) is None
+    assert searchers(data=needs(), reformulation=1.0).again(pushing, 0) is None
 
 
 def test_the_second_look_is_not_the_first_again():
     """Whoever gave up at once would else give up at once for ever."""
     people = searchers(data=needs(), reformulation=1.0, bias="none", noise=0.5, abandonment=0.5)
     gave_up = [first for first in first_searches("a") if not people.click(first, answer("d0"))]
-    clicked = sum(bool(people.click(people.again(first), answer("d0"))) for first in gave_up)
+    clicked = sum(bool(people.click(people.again(first, 0), answer("d0"))) for first in gave_up)
     assert clicked / len(gave_up) == pytest.approx(0.25, abs=0.05)
 
 
