@@ -15,7 +15,7 @@ from relevanced.daemon.rehearsal.report import Report
 from relevanced.daemon.rehearsal.truth import Bin
 
 SIDE: Final = 300  # of each square, in pixels
-LEFT, RIGHT, TOP, WIDTH, HEIGHT = 60, 440, 50, 780, 400
+LEFT, RIGHT, TOP, WIDTH, HEIGHT = 60, 470, 50, 810, 400
 TEXT, GRID, CANDIDATE, LIVE, ORACLE = (
     "#333333",
     "#dddddd",
