@@ -21,8 +21,8 @@ Clicks = Literal["pbm", "cascade", "trust"]
 LOVBENCH_CLICKS: Final = (5041, 2338, 1323, 890, 700, 512, 385, 388, 343, 328)
 
 SATISFIED: Final = {True: 0.8, False: 0.2}  # P(ends there | clicked), by relevance: few wrong clicks end a search
-# P(click | examined) of what is not relevant is so much higher at the top, and falls off as 1 / position; the shape of
-# epsilon minus that Agarwal et al. estimate from the clicks of two services.
+# P(click | examined) of what is not relevant is so much higher at the top, falling off as 1 / position: a round figure
+# for epsilon minus of Agarwal et al., by which the first of the page is clicked wrongly more than twice as often.
 TRUST: Final = 0.15
 DOUBT: Final = 0.05  # and that of what is relevant comes to be so much lower towards the end of the page
 
