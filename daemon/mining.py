@@ -56,6 +56,7 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     training, held_out = split(judgments, stages.holdout)
 
     triplets = mine_triplets(training, live_run, anchors, stages.triplets)
+    _write(stages.files(cycle) / "judgments.parquet", judgments)
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
     _write(stages.files(cycle) / "triplets.parquet", with_document_texts(stages, triplets))
     return _outcome(stages, triplets, judgments, held_out, click_model, len(bots))

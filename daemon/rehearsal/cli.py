@@ -20,13 +20,16 @@ from relevanced.daemon.config import KafkaPolicy, load_settings
 from relevanced.daemon.console import out, progress_bars, say, say_json
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.rehearsal.broker import running_broker
+from relevanced.daemon.rehearsal.click_models import Bias, Clicks
 from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
+from relevanced.daemon.rehearsal.drift import views
 from relevanced.daemon.rehearsal.hpo import write_hpo
 from relevanced.daemon.rehearsal.page import render
 from relevanced.daemon.rehearsal.place import Place, require_own
+from relevanced.daemon.rehearsal.plot import require_svg, write_plot
 from relevanced.daemon.rehearsal.rehearse import Rehearsal, RehearsalPolicy
 from relevanced.daemon.rehearsal.report import Report, write_report
-from relevanced.daemon.rehearsal.searchers import Bias, SearchersPolicy
+from relevanced.daemon.rehearsal.searchers import SearchersPolicy
 from relevanced.daemon.wiring import Parts
 
 # The demo has to fit eight minutes on two slow cores, set-up included.
@@ -49,6 +52,7 @@ swap_probability = 0.1  # tells position from relevance, at nearly no cost
 
 Source = Annotated[Literal["spool", "kafka"], typer.Option(help="What the searchers' records travel through.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the report as JSON to this file.")]
+PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw the report as an SVG to this file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")]
 
 
@@ -60,6 +64,7 @@ def rehearse(
         float, typer.Option(min=0.1, help="Sessions a train query and cycle; Zipf over them.")
     ] = 8,
     noise: Annotated[float, typer.Option(min=0, max=0.5, help="P(wrong click, or wrong skip) when examined.")] = 0.1,
+    clicks: Annotated[Clicks, typer.Option(help="How people read a page; see docs/rehearsal.md.")] = "pbm",
     bias: Annotated[Bias, typer.Option(help="How attention falls with the position.")] = "lovbench",
     swaps: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with neighbours swapped.")] = 0.1,
     trial: Annotated[
@@ -70,6 +75,13 @@ def rehearse(
     ] = 0.1,
     slots: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with slots of other rankers.")] = 0,
     spam: Annotated[float, typer.Option(min=0, max=0.9, help="Share of sessions of clients that push documents.")] = 0,
+    flood: Annotated[bool, typer.Option("--flood", help="One client in 100 sends 30 % of all clicks.")] = False,
+    reformulation: Annotated[
+        float, typer.Option(min=0, max=1, help="P(other words for the same need), with nothing clicked.")
+    ] = 0,
+    drift: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of documents and queries that come after the first cycle.")
+    ] = 0,
     judgments: Annotated[
         Literal["pbm", "naive"], typer.Option(help="By the click model, or with clicks at face value, to compare.")
     ] = "pbm",
@@ -78,6 +90,7 @@ def rehearse(
     max_documents: Annotated[int | None, typer.Option(min=10, help="Cut the data set down.")] = None,
     source: Source = "spool",
     report: ReportFile = None,
+    plot: PlotFile = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -92,13 +105,25 @@ def rehearse(
       relevanced --home ./spammed rehearse DATA_DIR --spam 0.1           a tenth of the sessions push documents
 
       relevanced --home ./naive rehearse DATA_DIR --judgments naive      what clicks at face value come to
+
+      relevanced --home ./cascade rehearse DATA_DIR --clicks cascade     people who read on until they are satisfied
     """
+    if plot is not None:
+        require_svg(plot)
     dataset = read_dataset(data_dir, max_documents=max_documents, seed=seed)
-    _rehearse(
+    found = _rehearse(
         context,
         dataset,
-        RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed),
-        SearchersPolicy(mean_sessions=mean_sessions, noise=noise, bias=bias, spam=spam),
+        RehearsalPolicy(cycles=cycles, source=source, oracle=oracle, seed=seed, drift=drift),
+        SearchersPolicy(
+            mean_sessions=mean_sessions,
+            noise=noise,
+            clicks=clicks,
+            bias=bias,
+            spam=spam,
+            flood=flood,
+            reformulation=reformulation,
+        ),
         {
             "exploration": {"swap_probability": swaps, "mix_share": mix, "slot_share": slots},
             "trial": {"share": trial},
@@ -107,6 +132,8 @@ def rehearse(
         report,
         as_json=as_json,
     )
+    if plot is not None:
+        write_plot(plot, found)
 
 
 def demo(
@@ -153,6 +180,7 @@ def _rehearse(
     as_json: bool,
 ) -> Report:
     home, config = context.obj
+    there = views(dataset, policy.drift, policy.cycles, policy.seed)
     sizes = {"documents": len(dataset.documents), "queries": len(dataset.train_queries)}
     place = Place(home, {"data": dataset.name, **sizes, **asdict(policy), **asdict(searchers), **overrides})
     settings = load_settings(config or home / "relevanced.toml", overrides)
@@ -167,7 +195,7 @@ def _rehearse(
         progress = stack.enter_context(progress_bars())
         rehearsal = Rehearsal(
             parts,
-            dataset,
+            there,
             policy,
             searchers,
             place=place,

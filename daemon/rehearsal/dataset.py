@@ -74,7 +74,7 @@ def read_dataset(
     if max_documents is not None and max_documents < len(documents):
         documents = _cut_documents(documents, [*train_qrels.values(), *test_qrels.values()], max_documents, rng)
         known = {document.document_id for document in documents}
-        train_qrels, test_qrels = _within(train_qrels, known), _within(test_qrels, known)
+        train_qrels, test_qrels = within(train_qrels, known), within(test_qrels, known)
         if not train_qrels or not test_qrels:
             raise BadInput(f"{max_documents} documents are too few to keep queries of train and test; raise the limit.")
     train_qrels = _cut_queries(train_qrels, max_train_queries, rng)
@@ -113,7 +113,7 @@ def _cut_documents(
     return [document for document in documents if document.document_id in kept]
 
 
-def _within(qrels: Qrels, known: Collection[str]) -> dict[str, dict[str, int]]:
+def within(qrels: Qrels, known: Collection[str]) -> dict[str, dict[str, int]]:
     """Keep the queries whose relevant documents are all known, and of their scores those of known documents."""
     return {
         query_id: {document_id: score for document_id, score in row.items() if document_id in known}

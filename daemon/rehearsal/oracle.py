@@ -1,10 +1,10 @@
 """
 The oracle: the same miner and trainer, fed with every train judgment instead of clicks; what could be had at best.
 
-In:  the train qrels of a data set. Out: its run on the test queries; and how many of the mined pairs are true.
+In:  the train qrels of a data set. Out: its runs on the test queries.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,14 +15,15 @@ from relevanced.daemon.documents import document_text
 from relevanced.daemon.mining import run_of, with_document_texts
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
-from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.rehearsal.dataset import Dataset
+from relevanced.daemon.rehearsal.truth import true_pairs
 from relevanced.daemon.training import TrainingJob, train
 from relevanced.daemon.triplets import mine_triplets
 from relevanced.daemon.wiring import Parts
 
 
-def oracle_run(parts: Parts, dataset: Dataset, progress: Progress) -> Run:
-    """Train on the truth and rank all documents for the test queries."""
+def oracle_runs(parts: Parts, dataset: Dataset, views: Sequence[Dataset], progress: Progress) -> list[Run]:
+    """Train on the whole truth and rank, for each view of the data set, its documents for its test queries."""
     stages, directory = parts.stages, parts.home / "oracle"
     directory.mkdir(exist_ok=True)
     base = history.base_version(stages.database)
@@ -41,29 +42,18 @@ def oracle_run(parts: Parts, dataset: Dataset, progress: Progress) -> Run:
     stages.models.write_manifest(job.output, {"base": base.version_id, "training": result.numbers()})
     encoder = stages.models.open(job.output)
     vectors = encoder.encode_documents([document_text(one.title, one.text) for one in dataset.documents])
-    return rank_exactly(encoder, dataset.test_queries, [one.document_id for one in dataset.documents], vectors)
-
-
-def pair_precision(triplets: Path, dataset: Dataset) -> float | None:
-    """Share of the distinct mined (query, positive) pairs that are relevant by the train qrels; None without pairs."""
-    if not triplets.exists():
-        return None
-    table = pq.read_table(triplets, columns=["query_key", "positive_id"])
-    mined = set(zip(table["query_key"].to_pylist(), table["positive_id"].to_pylist(), strict=True))
-    return len(mined & _true_pairs(dataset)) / len(mined) if mined else None
-
-
-def _true_pairs(dataset: Dataset) -> set[tuple[str, str]]:
-    return {
-        (query_key(dataset.train_queries[query_id]), document_id)
-        for query_id, row in dataset.train_qrels.items()
-        for document_id in relevant_documents(row)
-    }
+    names = [one.document_id for one in dataset.documents]
+    runs = []
+    for view in views:
+        known = {one.document_id for one in view.documents}
+        places = [place for place, name in enumerate(names) if name in known]
+        runs.append(rank_exactly(encoder, view.test_queries, [names[place] for place in places], vectors[places]))
+    return runs
 
 
 def _true_judgments(dataset: Dataset) -> pa.Table:
     """The train qrels in the form of the judgments from clicks."""
-    pairs = sorted(_true_pairs(dataset))
+    pairs = sorted(true_pairs(dataset))
     count = len(pairs)
     return pa.table(
         {

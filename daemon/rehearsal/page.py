@@ -16,7 +16,7 @@ from rich.text import Text
 from relevanced.daemon.rehearsal.report import CycleReport, Example, Measure, Report
 
 MAX_WIDTH: Final = 100  # columns; a wider page is harder to read
-FIGURES_WIDTH: Final = 68  # columns of the table without its bars
+FIGURES_WIDTH: Final = 74  # columns of the table without its bars
 
 
 def render(report: Report, console: Console) -> None:
@@ -31,7 +31,8 @@ def render(report: Report, console: Console) -> None:
     console.print()
     console.print(_figures(report, bar_width=max(1, width - FIGURES_WIDTH)))
     if any(cycle.pair_precision is not None for cycle in report.cycles):
-        note = "* share of the mined pairs of query and positive that the train qrels confirm"
+        note = "* right: mined pairs that the train qrels confirm; found: pairs of the train qrels that were mined"
+        note += "; gain: share of the oracle's" if report.oracle else ""
         console.print(Text(note, "dim"), width=width)
     console.print()
     console.print(Text(_gain(report), "bold"), width=width)
@@ -49,6 +50,18 @@ def render(report: Report, console: Console) -> None:
         seconds = f"{report.rollback.seconds:.3f} s"
         sentence = f"The rollback took {seconds} until version {report.rollback.version} answered."
         console.print(_bullet(sentence), width=width)
+    if any(cycle.documents < report.documents for cycle in report.cycles):
+        counts = ", ".join(f"{cycle.test_queries:,}" for cycle in report.cycles)
+        sentence = (
+            "Documents arrived on the way: each cycle, its gain too, is measured on the test queries whose relevant"
+        )
+        console.print(
+            _bullet(f"{sentence} documents were all there ({counts}); zero-shot and oracle on all."), width=width
+        )
+    if report.exploration:
+        shown, alone = report.exploration
+        sentence = f"Exploring cost {alone - shown:.3f}: people got NDCG@10 {shown:.3f}, by live alone {alone:.3f}."
+        console.print(_bullet(sentence), width=width)
     if report.pushed:
         before, after = report.pushed.rank_before, report.pushed.rank_after
         sentence = f"Pushed documents stand at rank {after:.1f} for queries near them, at first {before:.1f}."
@@ -60,10 +73,10 @@ def render(report: Report, console: Console) -> None:
 
 def _figures(report: Report, bar_width: int) -> Table:
     """One row each for the base model, the cycles and the oracle; the bars share one scale."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("verdict")
-    for heading in ("triplets", "right*", "NDCG@10", "interval"):
+    for heading in ("triplets", "right*", "found*", "NDCG@10", "interval", "gain*"):
         table.add_column(heading, justify="right")
     table.add_column("")
     measures = [report.zero_shot, *(cycle.measure for cycle in report.cycles), report.oracle]
@@ -71,14 +84,13 @@ def _figures(report: Report, bar_width: int) -> Table:
     high = max(measure.high for measure in measures if measure)
 
     def add_row(name: str, verdict: str, cycle: CycleReport | None, measure: Measure | None, style: str) -> None:
-        triplets = f"{cycle.triplets:,}" if cycle else ""
-        right = f"{cycle.pair_precision:.0%}" if cycle and cycle.pair_precision is not None else ""
+        mined = (f"{cycle.triplets:,}", _share(cycle.pair_precision), _share(cycle.pair_recall)) if cycle else ("",) * 3
         if measure is None:
-            table.add_row(name, verdict, triplets, right, style=style)
+            table.add_row(name, verdict, *mined, style=style)
         else:
-            interval = f"{measure.low:.3f}–{measure.high:.3f}"
+            interval, gain = f"{measure.low:.3f}–{measure.high:.3f}", _share(cycle.recovered if cycle else None)
             bar = _bar(measure, low, high, bar_width)
-            table.add_row(name, verdict, triplets, right, f"{measure.ndcg:.3f}", interval, bar, style=style)
+            table.add_row(name, verdict, *mined, f"{measure.ndcg:.3f}", interval, gain, bar, style=style)
 
     base_is_live = report.live_version == 1
     add_row("zero-shot", "live" if base_is_live else "", None, report.zero_shot, "bold" if base_is_live else "")
@@ -89,6 +101,10 @@ def _figures(report: Report, bar_width: int) -> Table:
     if report.oracle:
         add_row("oracle", "", None, report.oracle, "cyan")
     return table
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
 
 
 def _bar(measure: Measure, low: float, high: float, width: int) -> str:

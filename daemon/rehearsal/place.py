@@ -13,6 +13,7 @@ from typing import Any
 
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.files import write_text
+from relevanced.daemon.rehearsal.shown import Exposure
 
 
 def require_own(home: Path) -> None:
@@ -36,7 +37,7 @@ class Place:
         Raises: BadInput when the state directory holds something else.
         """
         self._file = home / "rehearsal.json"
-        self._notes: dict[str, Any] = {"options": dict(options), "sessions": {}, "seconds": {}}
+        self._notes: dict[str, Any] = {"options": dict(options), "cycles": {}, "seconds": {}}
         if self._file.exists():
             self._notes = json.loads(self._file.read_text(encoding="utf-8"))
             if self._notes["options"] != json.loads(json.dumps(options)):
@@ -67,12 +68,27 @@ class Place:
 
     def sessions_done(self, cycle: int) -> int:
         """How many sessions of a cycle are in the log store."""
-        return int(self._notes["sessions"].get(str(cycle), 0))
+        return int(self._of_cycle(cycle).get("sessions", 0))
 
-    def note_sessions(self, cycle: int, done: int) -> None:
-        """So many sessions of a cycle are in the log store."""
-        self._notes["sessions"][str(cycle)] = done
+    def exposure(self, cycle: int) -> Exposure:
+        """What the sessions that are done were shown."""
+        return Exposure(**self._of_cycle(cycle).get("exposure", {}))
+
+    def live(self, cycle: int) -> int | None:
+        """The version that was live when the cycle ended; None before."""
+        return self._of_cycle(cycle).get("live")
+
+    def has_arrived(self, cycle: int) -> bool:
+        """Whether the documents that come with a cycle are there."""
+        return bool(self._of_cycle(cycle).get("arrived", False))
+
+    def note(self, cycle: int, **facts: Any) -> None:
+        """Keep facts of a cycle, all or none: arrived, sessions, exposure, live."""
+        self._notes["cycles"].setdefault(str(cycle), {}).update(facts)
         self._write()
+
+    def _of_cycle(self, cycle: int) -> dict[str, Any]:
+        return dict(self._notes["cycles"].get(str(cycle), {}))
 
     def _write(self) -> None:
         write_text(self._file, json.dumps(self._notes, indent=2))

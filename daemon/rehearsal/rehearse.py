@@ -7,35 +7,36 @@ people are simulated. How far it is stands in rehearsal.json, so that a rehearsa
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated, Final, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from relevanced.daemon import history
-from relevanced.daemon.consuming import consume_records
 from relevanced.daemon.contest import Run, exact_run
 from relevanced.daemon.cycle import begin_cycle, cycle_of
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.first_version import make_first_version
+from relevanced.daemon.following import follow
 from relevanced.daemon.metrics import mean_interval, ndcg_at_10
 from relevanced.daemon.ports import EventSource, Progress
 from relevanced.daemon.records import Cycle, Outcome, SearchRequest, Step, Verdict
 from relevanced.daemon.rehearsal.dataset import Dataset
-from relevanced.daemon.rehearsal.oracle import oracle_run, pair_precision
+from relevanced.daemon.rehearsal.oracle import oracle_runs
 from relevanced.daemon.rehearsal.place import Place
 from relevanced.daemon.rehearsal.report import CycleReport, Measure, Pushed, Report, Rollback, mean_rank, pick_examples
 from relevanced.daemon.rehearsal.searchers import Searchers, SearchersPolicy
+from relevanced.daemon.rehearsal.shown import Shown, sample
 from relevanced.daemon.rehearsal.spammers import nearest
+from relevanced.daemon.rehearsal.traffic import Traffic
+from relevanced.daemon.rehearsal.truth import calibration, pair_precision, pair_recall
 from relevanced.daemon.tryout import check_trial, trials
 from relevanced.daemon.wiring import Parts, run_open_cycle
 
 START: Final = datetime(2026, 1, 5, tzinfo=UTC)  # of the simulated time; a Monday
-SESSIONS_AT_ONCE: Final = 500  # searched, clicked and stored before the next ones
 CONFIDENCE: Final = 0.95  # of the intervals in the report
 
 
@@ -47,6 +48,8 @@ class RehearsalPolicy:
     source: Literal["spool", "kafka"] = "spool"  # what the searchers' records travel through
     oracle: bool = False  # also train on every train judgment, as the upper bound
     seed: int = 13
+    # Of the documents and of the train queries that come after the first cycle; 0, since most data sets are no stream.
+    drift: Annotated[float, Interval(ge=0, lt=1)] = 0.0
 
 
 class Rehearsal:
@@ -55,7 +58,7 @@ class Rehearsal:
     def __init__(
         self,
         parts: Parts,
-        dataset: Dataset,
+        views: Sequence[Dataset],
         policy: RehearsalPolicy,
         searchers: SearchersPolicy,
         *,
@@ -63,42 +66,48 @@ class Rehearsal:
         progress: Progress,
         tell: Callable[[str], None],
     ) -> None:
-        self._parts, self._dataset, self._policy, self._place = parts, dataset, policy, place
-        self._searchers = Searchers(dataset, searchers, seed=policy.seed, start=START)
+        """Take what is there in each cycle; the last view is the whole data set."""
+        self._parts, self._views, self._policy, self._place = parts, views, policy, place
+        self._dataset, self._last = views[-1], len(views) - 1
+        self._searchers = Searchers(self._dataset, searchers, seed=policy.seed, start=START, views=views)
         self._progress, self._tell = progress, tell
+        self._runs: dict[tuple[int, int], Run] = {}
 
     def run(self) -> Report:
         """Do what is left and report on all of it."""
         self._load()
-        runs: dict[int, Run] = {1: self._measured_run(1)}
-        zero_shot = self._measure(runs[1])
-        self._tell(f"Version 1, the base model: NDCG@10 {zero_shot.ndcg:.3f} on the test queries.")
+        self._tell(f"Version 1, the base model: NDCG@10 {self._measure(1, 0).ndcg:.3f} on {self._on(0)}.")
         cycles: list[CycleReport] = []
         for number in range(self._policy.cycles):
+            self._arrive(number)
             self._traffic(number)
-            self._look_at_trial()
+            if self._place.live(number) is None:  # else the cycle has ended, and this is a rehearsal that goes on
+                self._look_at_trial()
             cycle = self._cycle(number)
-            cycles.append(self._cycle_report(cycle, runs))
-        oracle = self._oracle() if self._policy.oracle else None
+            cycles.append(self._cycle_report(number, cycle))
+        oracles = self._oracles() if self._policy.oracle else [None] * len(cycles)
+        cycles = [replace(cycle, oracle=oracle) for cycle, oracle in zip(cycles, oracles, strict=True)]
         rollback, switches = self._switch_back_and_forth()
         live = self._live()
+        base_run, live_run = self._run(1, self._last), self._run(live, self._last)
         return Report(
             name=self._dataset.name,
             documents=len(self._dataset.documents),
             train_queries=len(self._dataset.train_queries),
             test_queries=len(self._dataset.test_queries),
-            zero_shot=zero_shot,
+            zero_shot=self._measure(1, self._last),
             cycles=cycles,
-            oracle=oracle,
+            oracle=oracles[-1],
             live_version=live,
+            live=self._measure(live, self._last),
             seconds=self._place.seconds,
             rollback=rollback,
-            examples=pick_examples(self._dataset, runs[1], runs[live]) if live != 1 else [],
+            examples=pick_examples(self._dataset, base_run, live_run) if live != 1 else [],
             switches=switches,
-            pushed=self._pushed(runs[1], live),
+            pushed=self._pushed(base_run, live_run),
         )
 
-    def _pushed(self, base_run: Run, live: int) -> Pushed | None:
+    def _pushed(self, base_run: Run, live_run: Run) -> Pushed | None:
         """Where the pushed documents stand for the test queries that they are nearest to, at first and at last."""
         if not self._searchers.pushes:
             return None
@@ -110,52 +119,39 @@ class Rehearsal:
                 texts[push.document_id], push.document_id, self._dataset.test_queries, self._dataset.test_qrels
             )
         ]
-        live_run = base_run if live == 1 else self._measured_run(live)
         return Pushed(mean_rank(base_run, pairs), mean_rank(live_run, pairs))
 
     def _load(self) -> None:
         if self._parts.promotion.serving().live_version_id is not None:
             return
         with self._place.timed("load"):
-            loaded = load_documents(self._parts.database, self._dataset.documents, self._progress)
+            loaded = load_documents(self._parts.database, self._views[0].documents, self._progress)
             self._tell(loaded.sentence)
             made = make_first_version(self._parts.stages, self._parts.settings.model, self._progress)
             self._tell(made.sentence)
 
+    def _arrive(self, number: int) -> None:
+        """Load the documents that come with a cycle, and let every kept version's index follow."""
+        if number == 0 or self._views[number] is self._views[number - 1] or self._place.has_arrived(number):
+            return
+        before = {document.document_id for document in self._views[number - 1].documents}
+        new = [document for document in self._views[number].documents if document.document_id not in before]
+        with self._place.timed("load"):
+            self._tell(load_documents(self._parts.database, new, self._progress).sentence)
+            self._tell(follow(self._parts.stages).sentence)
+        self._place.note(number, arrived=True)
+
     def _traffic(self, number: int) -> None:
-        """Let the searchers of one cycle search and click; each handful is in the log store before the next begins."""
+        """Let the searchers of one cycle search and click."""
         sessions = list(self._searchers.sessions(number))
-        done = self._place.sessions_done(number)
-        if done == len(sessions):
+        if self._place.sessions_done(number) == len(sessions):
             return
         source = self._source()
-        source.seek(self._parts.log_store.offsets(source.name))
-        clicks = 0
+        sampled = sample(sessions, self._policy.seed, number)
+        shown = Shown(self._parts.stages, self._views[number], sampled)
         with self._place.timed("search"):
-            while some := list(islice(sessions, done, done + SESSIONS_AT_ONCE)):
-                answers = self._parts.search.search(
-                    [
-                        SearchRequest(
-                            user_query=session.user_query,
-                            client_id=session.client_id,
-                            session_id=session.session_id,
-                            application="rehearsal",
-                            timestamp=session.timestamp,
-                        )
-                        for session in some
-                    ]
-                )
-                records = [
-                    click
-                    for session, answer in zip(some, answers, strict=True)
-                    for click in self._searchers.click(session, answer)
-                ]
-                self._parts.sink.write(records)
-                consume_records(source, self._parts.log_store, len(some) + len(records))
-                clicks += len(records)
-                done += len(some)
-                self._place.note_sessions(number, done)
-                self._progress(f"Searchers of cycle {number + 1}", done, len(sessions))
+            traffic = Traffic(self._parts, self._searchers, source, self._place)
+            clicks = traffic.run(number, sessions, shown, self._progress)
         source.close()
         self._tell(f"{len(sessions):,} sessions searched and clicked {clicks:,} times, through the {source.name}.")
 
@@ -182,39 +178,65 @@ class Rehearsal:
         self._place.add_seconds(step, seconds)
         self._tell(outcome.sentence)
 
-    def _cycle_report(self, cycle: Cycle, runs: dict[int, Run]) -> CycleReport:
-        """Measure what came of a cycle, the rejected candidate too."""
+    def _cycle_report(self, number: int, cycle: Cycle) -> CycleReport:
+        """Measure what came of a cycle, the rejected candidate too, and what was live when it had ended."""
         steps = {row["step"]: row for row in history.steps(self._parts.database, cycle.cycle_id)}
         verdicts = [row["verdict"] for row in steps.values()]
         verdict: Verdict = "failed" if "failed" in verdicts else steps.get("gate", steps["mine"])["verdict"]
-        version_id, measure = cycle.candidate_version_id, None
+        version_id, measure, view = cycle.candidate_version_id, None, self._views[number]
         if version_id in {version.version_id for version in history.versions(self._parts.database)}:
-            runs[version_id] = self._measured_run(version_id)
-            measure = self._measure(runs[version_id])
-            self._tell(f"Version {version_id}: NDCG@10 {measure.ndcg:.3f} on the test queries.")
-        files = self._parts.stages.files(cycle)
+            measure = self._measure(version_id, number)
+            self._tell(f"Version {version_id}: NDCG@10 {measure.ndcg:.3f} on {self._on(number)}.")
+        live = self._place.live(number)
+        if live is None:  # nothing has moved the pointer since the cycle
+            live = self._live()
+            self._place.note(number, live=live)
+        files, exposure = self._parts.stages.files(cycle), self._place.exposure(number)
         return CycleReport(
             version=version_id,
             verdict=verdict,
             triplets=steps["mine"]["numbers"].get("triplets", 0),
-            pair_precision=pair_precision(files / "triplets.parquet", self._dataset),
+            pair_precision=pair_precision(files / "triplets.parquet", view),
+            pair_recall=pair_recall(files / "triplets.parquet", view, self._parts.settings.holdout),
             measure=measure,
+            live_version=live,
+            live=self._measure(live, number),
+            zero_shot=self._measure(1, number),
+            oracle=None,  # trained once all cycles have ended
+            shown_ndcg=exposure.shown_ndcg,
+            unexplored_ndcg=exposure.unexplored_ndcg,
+            calibration=calibration(files / "judgments.parquet", view),
+            documents=len(view.documents),
+            test_queries=len(view.test_queries),
         )
 
-    def _measured_run(self, version_id: int) -> Run:
-        with self._place.timed("measure"):
-            return exact_run(self._parts.stages, version_id, self._dataset.test_queries, None, self._progress)
+    def _run(self, version_id: int, number: int) -> Run:
+        """Rank the documents of a cycle for its test queries, also when more have arrived since."""
+        view = self._views[number]
+        key = (version_id, len(view.documents))
+        if key not in self._runs:
+            pool = None if view is self._dataset else [document.document_id for document in view.documents]
+            with self._place.timed("measure"):
+                self._runs[key] = exact_run(self._parts.stages, version_id, view.test_queries, pool, self._progress)
+        return self._runs[key]
 
-    def _measure(self, run: Run) -> Measure:
-        ndcg = ndcg_at_10(self._dataset.test_qrels, run)
-        mean, low, high = mean_interval(list(ndcg.values()), CONFIDENCE)
-        return Measure(mean, max(low, 0.0), min(high, 1.0))  # no NDCG lies outside, and one query alone knows no bound
+    def _measure(self, version_id: int, number: int) -> Measure:
+        return _measure(self._views[number], self._run(version_id, number))
 
-    def _oracle(self) -> Measure:
+    def _on(self, number: int) -> str:
+        """What a measure of a cycle is on."""
+        measured = len(self._views[number].test_queries)
+        if measured == len(self._dataset.test_queries):
+            return "the test queries"
+        return f"the {measured:,} test queries whose documents are there"
+
+    def _oracles(self) -> Sequence[Measure]:
+        """The oracle's measure for each cycle; the same wherever the same is there."""
         with self._place.timed("oracle"):
-            measure = self._measure(oracle_run(self._parts, self._dataset, self._progress))
-        self._tell(f"The oracle, trained on every train judgment: NDCG@10 {measure.ndcg:.3f} on the test queries.")
-        return measure
+            runs = oracle_runs(self._parts, self._dataset, self._views, self._progress)
+        measures = [_measure(view, run) for view, run in zip(self._views, runs, strict=True)]
+        self._tell(f"The oracle, trained on every train judgment: NDCG@10 {measures[-1].ndcg:.3f} on the test queries.")
+        return measures
 
     def _switch_back_and_forth(self) -> tuple[Rollback | None, list[str]]:
         """Roll back, search, promote again: what an operator would do at night, timed until an answer comes."""
@@ -260,3 +282,9 @@ class Rehearsal:
         live = self._parts.promotion.serving().live_version_id
         assert live is not None  # _load has promoted version 1
         return live
+
+
+def _measure(dataset: Dataset, run: Run) -> Measure:
+    ndcg = ndcg_at_10(dataset.test_qrels, run)
+    mean, low, high = mean_interval(list(ndcg.values()), CONFIDENCE)
+    return Measure(mean, max(low, 0.0), min(high, 1.0))  # no NDCG lies outside, and one query alone knows no bound

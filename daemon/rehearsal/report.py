@@ -16,6 +16,7 @@ from relevanced.daemon.errors import BadInput
 from relevanced.daemon.files import write_text
 from relevanced.daemon.records import Verdict
 from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.rehearsal.truth import Bin
 
 EXAMPLES: Final = 3
 TOP: Final = 3  # documents of an example
@@ -36,13 +37,32 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CycleReport:
-    """What one cycle came to; version and measure are None when it ended before there was a candidate."""
+    """
+    What one cycle came to; version and measure are None when it ended before there was a candidate.
+
+    All measures are on the same test queries: those whose relevant documents were there at the time.
+    """
 
     version: int | None
     verdict: Verdict
     triplets: int
     pair_precision: float | None  # share of the mined (query, positive) pairs that the train qrels confirm
+    pair_recall: float | None  # share of the train qrels' pairs outside the holdout that were mined
     measure: Measure | None
+    live_version: int  # when the cycle had ended
+    live: Measure
+    zero_shot: Measure
+    oracle: Measure | None
+    shown_ndcg: float | None  # of the answers as people saw them, by the train qrels
+    unexplored_ndcg: float | None  # the same searches as live alone would have answered them
+    calibration: Sequence[Bin] | None
+    documents: int  # that were there
+    test_queries: int  # that were measured
+
+    @property
+    def recovered(self) -> float | None:
+        """The candidate's share of the oracle's gain."""
+        return share_of_gain(self.measure, self.zero_shot, self.oracle)
 
     def to_json(self) -> dict[str, Any]:
         """The cycle as an element of the report's `cycles`."""
@@ -52,8 +72,26 @@ class CycleReport:
             "verdict": self.verdict,
             "triplets": self.triplets,
             "pair_precision": self.pair_precision,
+            "pair_recall": self.pair_recall,
             **figures,
+            "recovered": self.recovered,
+            "live_version": self.live_version,
+            "live_ndcg@10": self.live.ndcg,
+            "live_recovered": share_of_gain(self.live, self.zero_shot, self.oracle),
+            "zero_shot_ndcg@10": self.zero_shot.ndcg,
+            "shown_ndcg@10": self.shown_ndcg,
+            "unexplored_ndcg@10": self.unexplored_ndcg,
+            "calibration": [asdict(one) for one in self.calibration] if self.calibration is not None else None,
+            "documents": self.documents,
+            "test_queries": self.test_queries,
         }
+
+
+def share_of_gain(measure: Measure | None, zero_shot: Measure, oracle: Measure | None) -> float | None:
+    """Share of the oracle's gain over zero-shot that a version has; None without an oracle that gains anything."""
+    if measure is None or oracle is None or oracle.ndcg <= zero_shot.ndcg:
+        return None
+    return (measure.ndcg - zero_shot.ndcg) / (oracle.ndcg - zero_shot.ndcg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +131,7 @@ class Report:
     cycles: Sequence[CycleReport]
     oracle: Measure | None
     live_version: int
+    live: Measure  # of the version that serves at the end
     seconds: Mapping[str, float]  # by step
     rollback: Rollback | None
     examples: Sequence[Example]
@@ -100,17 +139,18 @@ class Report:
     pushed: Pushed | None = None  # None without spammers
 
     @property
-    def live(self) -> Measure:
-        """The measure of the version that serves at the end."""
-        measures = {cycle.version: cycle.measure for cycle in self.cycles}
-        return measures.get(self.live_version) or self.zero_shot
+    def recovered(self) -> float | None:
+        """Share of the oracle's gain that the live version has."""
+        return share_of_gain(self.live, self.zero_shot, self.oracle)
 
     @property
-    def recovered(self) -> float | None:
-        """Share of the oracle's gain that the live version has; None without an oracle that gains anything."""
-        if self.oracle is None or self.oracle.ndcg <= self.zero_shot.ndcg:
+    def exploration(self) -> tuple[float, float] | None:
+        """NDCG@10 that people were shown, and that live alone would have shown: means of the cycles."""
+        both = [(one.shown_ndcg, one.unexplored_ndcg) for one in self.cycles]
+        pairs = [(shown, alone) for shown, alone in both if shown is not None and alone is not None]
+        if not pairs:
             return None
-        return (self.live.ndcg - self.zero_shot.ndcg) / (self.oracle.ndcg - self.zero_shot.ndcg)
+        return sum(shown for shown, _ in pairs) / len(pairs), sum(alone for _, alone in pairs) / len(pairs)
 
     def to_json(self) -> dict[str, Any]:
         """The report for machines; what could not be measured is null."""

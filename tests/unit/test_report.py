@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from relevanced.daemon.errors import BadInput
 from relevanced.daemon.records import Document
 from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.page import render
+from relevanced.daemon.rehearsal.plot import HEIGHT, RIGHT, SIDE, TOP, WIDTH, draw, require_svg, write_plot
 from relevanced.daemon.rehearsal.report import (
     CycleReport,
     Example,
@@ -24,21 +26,44 @@ from relevanced.daemon.rehearsal.report import (
     pick_examples,
     write_report,
 )
+from relevanced.daemon.rehearsal.truth import Bin
 
+ZERO_SHOT, BETTER = Measure(0.54, 0.5, 0.57), Measure(0.64, 0.61, 0.67)
+ORACLE = Measure(0.79, 0.77, 0.82)
+BINS = [Bin(0.05, 0.1, 40), *[Bin(None, None, 0)] * 8, Bin(0.95, 0.9, 10)]
 PROMOTED = CycleReport(
-    version=2, verdict="accepted", triplets=1834, pair_precision=0.79, measure=Measure(0.64, 0.61, 0.67)
+    version=2,
+    verdict="accepted",
+    triplets=1834,
+    pair_precision=0.79,
+    pair_recall=0.41,
+    measure=BETTER,
+    live_version=2,
+    live=BETTER,
+    zero_shot=ZERO_SHOT,
+    oracle=ORACLE,
+    shown_ndcg=0.52,
+    unexplored_ndcg=0.53,
+    calibration=BINS,
+    documents=3000,
+    test_queries=300,
 )
-REJECTED = CycleReport(version=3, verdict="inconclusive", triplets=12412, pair_precision=None, measure=None)
-NOTHING = CycleReport(version=None, verdict="nothing", triplets=0, pair_precision=None, measure=None)
+REJECTED = replace(
+    PROMOTED, version=3, verdict="inconclusive", triplets=12412, pair_precision=None, pair_recall=None, measure=None
+)
+NOTHING = replace(
+    REJECTED, version=None, verdict="nothing", triplets=0, shown_ndcg=None, unexplored_ndcg=None, calibration=None
+)
 REPORT = Report(
     name="hpo",
     documents=3000,
     train_queries=1000,
     test_queries=300,
-    zero_shot=Measure(0.54, 0.5, 0.57),
+    zero_shot=ZERO_SHOT,
     cycles=[PROMOTED, REJECTED, NOTHING],
-    oracle=Measure(0.79, 0.77, 0.82),
+    oracle=ORACLE,
     live_version=2,
+    live=BETTER,
     seconds={"load": 12.2, "train": 183.0, "promote": 0.02},
     rollback=Rollback(0.0042, 1),
     examples=[
@@ -72,25 +97,26 @@ def test_the_json_has_exactly_the_keys_that_scripts_read(tmp_path):
                 "verdict": "accepted",
                 "triplets": 1834,
                 "pair_precision": 0.79,
+                "pair_recall": 0.41,
                 "ndcg@10": 0.64,
                 "ci": [0.61, 0.67],
+                "recovered": pytest.approx(0.4),
+                "live_version": 2,
+                "live_ndcg@10": 0.64,
+                "live_recovered": pytest.approx(0.4),
+                "zero_shot_ndcg@10": 0.54,
+                "shown_ndcg@10": 0.52,
+                "unexplored_ndcg@10": 0.53,
+                "calibration": [
+                    {"grade": 0.05, "relevant": 0.1, "pairs": 40},
+                    *[{"grade": None, "relevant": None, "pairs": 0}] * 8,
+                    {"grade": 0.95, "relevant": 0.9, "pairs": 10},
+                ],
+                "documents": 3000,
+                "test_queries": 300,
             },
-            {
-                "version": 3,
-                "verdict": "inconclusive",
-                "triplets": 12412,
-                "pair_precision": None,
-                "ndcg@10": None,
-                "ci": None,
-            },
-            {
-                "version": None,
-                "verdict": "nothing",
-                "triplets": 0,
-                "pair_precision": None,
-                "ndcg@10": None,
-                "ci": None,
-            },
+            REJECTED.to_json(),
+            NOTHING.to_json(),
         ],
         "live_version": 2,
         "recovered": pytest.approx(0.4),
@@ -99,6 +125,12 @@ def test_the_json_has_exactly_the_keys_that_scripts_read(tmp_path):
         "pushed": None,
     }
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_could_not_be_measured_of_a_cycle_is_null():
+    unknown = {name for name, value in replace(NOTHING, oracle=None).to_json().items() if value is None}
+    figures = {"ndcg@10", "ci", "recovered", "live_recovered", "pair_precision", "pair_recall"}
+    assert unknown == {"version", "shown_ndcg@10", "unexplored_ndcg@10", "calibration", *figures}
 
 
 def test_pushed_documents_are_reported_where_there_are_spammers():
@@ -125,10 +157,10 @@ def test_a_report_that_cannot_be_written_is_bad_input_and_leaves_nothing(tmp_pat
     ("changes", "recovered"),
     [
         ({}, 0.4),
-        ({"live_version": 1}, 0.0),
+        ({"live_version": 1, "live": ZERO_SHOT}, 0.0),
         ({"oracle": None}, None),
         ({"oracle": Measure(0.54, 0.5, 0.58)}, None),
-        ({"cycles": [replace(PROMOTED, measure=Measure(0.49, 0.45, 0.52))]}, -0.2),
+        ({"live": Measure(0.49, 0.45, 0.52)}, -0.2),
     ],
 )
 def test_recovered_is_the_live_versions_share_of_the_oracles_gain(changes, recovered):
@@ -138,12 +170,24 @@ def test_recovered_is_the_live_versions_share_of_the_oracles_gain(changes, recov
 def test_the_page_says_what_was_gained_and_what_was_switched():
     text = page(REPORT)
     assert "Version 2 gained 0.100 NDCG@10 over zero-shot: 40% of what the oracle gains" in text
-    assert "version 2   live             1,834     79%    0.640  0.610–0.670  ┈┈┈┈━●━" in text
-    assert "version 3   inconclusive    12,412" in text
-    assert "no version  nothing" in text
+    assert "version 2  live            1,834    79%    41%   0.640 0.610–0.670   40% ┈┈●━" in text
+    assert "version 3  inconclusive   12,412" in text
+    assert "no version nothing" in text
     assert "- Promoted version 2 in place of 1" in text
     assert "- The rollback took 0.004 s until version 1 answered." in text
     assert "- All took 3 min 15 s; in seconds: load 12.2, train 183.0, promote 0.0." in text
+
+
+def test_the_page_says_what_exploring_cost_on_the_mean_of_the_cycles_that_know():
+    report = replace(REPORT, cycles=[PROMOTED, NOTHING, replace(PROMOTED, shown_ndcg=0.54, unexplored_ndcg=0.57)])
+    assert "- Exploring cost 0.020: people got NDCG@10 0.530, by live alone 0.550.\n" in page(report)
+    assert "Exploring" not in page(replace(REPORT, cycles=[NOTHING]))
+
+
+def test_the_page_says_on_what_each_cycle_was_measured_where_documents_came_later():
+    report = replace(REPORT, cycles=[replace(PROMOTED, documents=2000, test_queries=120), PROMOTED])
+    assert "documents were all there (120, 300)" in " ".join(page(report).split())
+    assert "Documents arrived" not in page(REPORT)
 
 
 def test_the_page_shows_examples_side_by_side_and_marks_the_relevant_documents():
@@ -159,8 +203,8 @@ def test_the_page_shows_examples_side_by_side_and_marks_the_relevant_documents()
 def test_the_page_says_so_when_nothing_was_gained():
     text = page(replace(REPORT, live_version=1, cycles=[NOTHING], oracle=None, rollback=None, examples=[]))
     assert "No version took the base model's place, so nothing was gained." in text
-    assert "zero-shot   live" in text
-    lost = replace(REPORT, oracle=None, cycles=[replace(PROMOTED, measure=Measure(0.5, 0.47, 0.53))])
+    assert "zero-shot  live" in text
+    lost = replace(REPORT, oracle=None, live=Measure(0.5, 0.47, 0.53))
     assert "Version 2 lost 0.040 NDCG@10 over zero-shot." in page(lost)
 
 
@@ -175,6 +219,35 @@ def test_the_page_fits_its_width_whatever_was_measured(zero_shot, measure, oracl
     bars = [line for line in text.splitlines() if "●" in line]
     assert len(bars) == (3 if oracle is None else 4)
     assert "…" not in "".join(bars)
+
+
+@given(measures, measures, st.none() | measures)
+def test_the_plot_is_well_formed_and_stays_within_its_frame_whatever_was_measured(zero_shot, measure, oracle):
+    first = replace(PROMOTED, measure=measure, live=zero_shot, zero_shot=zero_shot, oracle=oracle)
+    last = replace(NOTHING, live=measure, zero_shot=zero_shot, oracle=oracle)
+    report = replace(REPORT, name="<letters & numbers>", zero_shot=zero_shot, oracle=oracle, cycles=[first, last])
+    picture = ElementTree.fromstring(draw(report))
+    dots = picture.findall("{*}circle")
+    assert all(0 <= float(dot.get("cx")) <= WIDTH and 0 <= float(dot.get("cy")) <= HEIGHT for dot in dots)
+    names = [text.text for text in picture.findall("{*}text")]
+    assert ("oracle" in names) == (oracle is not None)
+    assert "Rehearsal on <letters & numbers>: NDCG@10 by cycle" in names
+
+
+def test_a_plot_shows_where_grades_and_truth_meet(tmp_path):
+    write_plot(tmp_path / "r.svg", replace(REPORT, cycles=[PROMOTED, NOTHING]))
+    picture = ElementTree.parse(tmp_path / "r.svg").getroot()
+    right = [dot for dot in picture.findall("{*}circle") if float(dot.get("cx")) > RIGHT]
+    places = [((float(dot.get("cx")) - RIGHT) / SIDE, 1 - (float(dot.get("cy")) - TOP) / SIDE) for dot in right]
+    assert places == [pytest.approx((0.05, 0.1)), pytest.approx((0.95, 0.9))]
+    assert float(right[0].get("r")) > float(right[1].get("r")), "four times the pairs"
+
+
+def test_a_plot_that_cannot_be_drawn_or_written_is_bad_input(tmp_path):
+    with pytest.raises(BadInput, match=r"a plot is an SVG; name it r\.svg"):
+        require_svg(tmp_path / "r.png")
+    with pytest.raises(BadInput, match="cannot be written: No such file or directory"):
+        write_plot(tmp_path / "nowhere" / "r.svg", REPORT)
 
 
 def test_examples_are_queries_whose_relevant_document_rose_into_the_top_three_shortest_first():

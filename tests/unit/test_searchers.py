@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -13,13 +14,11 @@ from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Document, Hit, SearchAnswer
 from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.searchers import (
-    LOVBENCH_CLICKS,
     Searchers,
     SearchersPolicy,
     Session,
-    examination,
 )
-from relevanced.daemon.rehearsal.spammers import nearest
+from relevanced.daemon.rehearsal.spammers import FLOOD_CLIENTS, FLOOD_SHARE, nearest
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -103,35 +102,6 @@ def test_clients_return_within_a_cycle_and_in_later_ones():
     assert set(first) & set(second)
 
 
-def rates(page: SearchAnswer, sessions: int = 2_500, **policy) -> list[float]:
-    """Share of sessions of query t1 that click each position."""
-    people, clicks = searchers(**policy), Counter[int]()
-    for number in range(sessions):
-        session = Session("t1", "Find number 1", "somebody", f"session-{number}", START)
-        clicks.update(event["event_attributes"]["position"]["ordinal"] for event in people.click(session, page))
-    return [clicks[hit.position] / sessions for hit in page.hits]
-
-
-@pytest.mark.parametrize("bias", ["lovbench", "inverse", "none"])
-@pytest.mark.parametrize(("noise", "abandonment"), [(0.0, 0.0), (0.1, 0.0), (0.3, 0.2)])
-def test_click_rates_are_examination_times_attraction(bias, noise, abandonment):
-    page = answer("d1", "d2", "judged", "d1", *(f"x{place}" for place in range(5, 13)))
-    expected = [
-        (1 - abandonment) * examination(hit.position, bias) * (1 - noise if hit.document_id == "d1" else noise)
-        for hit in page.hits
-    ]
-    # Four standard errors of a share over 2,500 sessions; the seed is fixed, so this holds or it does not.
-    assert rates(page, bias=bias, noise=noise, abandonment=abandonment) == pytest.approx(expected, abs=0.04)
-
-
-def test_examination_follows_the_counts_of_the_portal_and_ends_with_its_page():
-    curve = [examination(position, "lovbench") for position in range(1, 12)]
-    assert curve[0] == 1
-    assert curve[1] == pytest.approx(2338 / 5041)
-    assert len(LOVBENCH_CLICKS) == 10
-    assert curve[9] > 0 == curve[10]
-
-
 def test_a_click_is_a_ubi_event_that_tells_nothing_of_relevance():
     people = searchers(bias="none", noise=0, abandonment=0)
     session = Session("t1", "Find number 1", "searcher-5", "session-0-9", START)
@@ -179,3 +149,86 @@ def test_a_document_is_pushed_for_the_queries_that_share_its_words_and_that_it_d
     queries = {"a": "stiff neck", "b": "stiff cold neck", "c": "sore throat", "d": "neck"}
     qrels = {"a": {"d1": 1}, "b": {"d2": 1}, "c": {"d3": 1}, "d": {"d4": 1}}
     assert nearest("A stiff neck in the morning", "d1", queries, qrels) == ["d", "b", "c"]
+
+
+def needs() -> Dataset:
+    """Three queries mean d0; the third is the first but for its case; and one alone means d1."""
+    texts = {"a": "car", "b": "motor vehicle", "c": "Car!", "lone": "bicycle"}
+    documents = {"a": "d0", "b": "d0", "c": "d0", "lone": "d1"}
+    return replace(dataset(2), train_queries=texts, train_qrels={name: {one: 1} for name, one in documents.items()})
+
+
+def first_searches(query_id: str, count: int = 2_000) -> list[Session]:
+    return [Session(query_id, "words", f"client-{number}", f"session-{number}", START) for number in range(count)]
+
+
+def test_who_tries_again_uses_other_words_for_the_same_need_soon_and_as_the_same_person():
+    people = searchers(data=needs(), reformulation=1.0)
+    for first in first_searches("a", 200):
+        second = people.again(first, 0)
+        assert second.dataset_query_id == "b", "c is the same query, and lone another need"
+        assert query_key(second.user_query) == "motor vehicle"
+        assert (second.client_id, second.session_id) == (first.client_id, first.session_id)
+        assert timedelta(seconds=10) <= second.timestamp - first.timestamp <= timedelta(seconds=60)
+        assert people.again(second, 0) is None, "once is enough"
+        assert second == people.again(first, 0)
+
+
+def test_the_share_tries_again_and_nobody_does_whose_need_has_no_other_words():
+    people = searchers(data=needs(), reformulation=0.3)
+    again = sum(people.again(first, 0) is not None for first in first_searches("a"))
+    assert again / 2_000 == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 2_000) ** 0.5)
+    assert not any(people.again(first, 0) for first in first_searches("lone"))
+    pushing = replace(first_searches("a", 1)[0], pushed="d1")
+    assert searchers(data=needs(), reformulation=1.0).again(pushing, 0) is None
+
+
+def test_the_second_look_is_not_the_first_again():
+    """Whoever gave up at once would else give up at once for ever."""
+    people = searchers(data=needs(), reformulation=1.0, bias="none", noise=0.5, abandonment=0.5)
+    gave_up = [first for first in first_searches("a") if not people.click(first, answer("d0"))]
+    clicked = sum(bool(people.click(people.again(first, 0), answer("d0"))) for first in gave_up)
+    assert clicked / len(gave_up) == pytest.approx(0.25, abs=0.05)
+
+
+def clicked_by_all(people: Searchers, cycle: int, page: SearchAnswer | None = None) -> tuple[list, list]:
+    """The sessions of a cycle and what each clicks; a flooder's page shows the pushed document third."""
+    sessions = list(people.sessions(cycle))
+    pages = [page or answer(f"d{one.dataset_query_id[1:]}", "x", one.pushed or "y", "z") for one in sessions]
+    return sessions, people.flood(sessions, list(map(people.click, sessions, pages)))
+
+
+def test_one_client_in_a_hundred_floods_with_its_share_of_all_clicks():
+    sessions, clicks = clicked_by_all(searchers(flood=True, mean_sessions=80, sessions_per_client=5), 0)
+    flooders = {one.client_id for one in sessions if one.floods}
+    # Of 800 clients, nearly all of whom come.
+    assert len(flooders) / len({one.client_id for one in sessions}) == pytest.approx(FLOOD_CLIENTS, abs=0.002)
+    theirs = sum(len(some) for one, some in zip(sessions, clicks, strict=True) if one.floods)
+    assert theirs / sum(map(len, clicks)) == pytest.approx(FLOOD_SHARE, abs=0.001)
+
+
+def test_a_flooder_clicks_what_it_pushes_many_times_with_uneven_pauses_and_nothing_else():
+    people = searchers(flood=True, mean_sessions=40)
+    sessions, clicks = clicked_by_all(people, 0)
+    for one, some in zip(sessions, clicks, strict=True):
+        if one.floods:
+            assert {click["event_attributes"]["object"]["object_id"] for click in some} <= {one.pushed}
+            assert len({click["timestamp"] for click in some}) == len(some)
+            assert {click["client_id"] for click in some} <= {one.client_id}
+    most = max(clicks, key=len)
+    times = [datetime.fromisoformat(click["timestamp"]) for click in most]
+    assert len(times) > 2
+    pauses = [(after - before).total_seconds() for before, after in pairwise(times)]
+    assert min(pauses) > 0.1
+    assert clicked_by_all(people, 0) == (sessions, clicks)
+    nothing_pushed = clicked_by_all(people, 0, answer("elsewhere"))
+    assert not any(some for one, some in zip(*nothing_pushed, strict=True) if one.floods), "not shown, not clicked"
+
+
+def test_flooders_and_spammers_come_beside_the_honest_and_change_nothing_about_them():
+    plain, pushed = searchers(), searchers(flood=True, spam=0.2)
+    assert [one for one in pushed.sessions(1) if one.pushed is None] == list(plain.sessions(1))
+    sessions, clicks = clicked_by_all(pushed, 1)
+    honest = [some for one, some in zip(sessions, clicks, strict=True) if one.pushed is None]
+    assert honest == clicked_by_all(plain, 1)[1]
+    assert {one.client_id.partition("-")[0] for one in sessions} == {"searcher", "spammer", "flooder"}
