@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 
 from relevanced import sql
 from relevanced.daemon.bots import marked_bots
-from relevanced.daemon.click_model import ClickModel, fit_click_model
+from relevanced.daemon.click_model import ClickModel, fit_pairs
 from relevanced.daemon.documents import document_texts
 from relevanced.daemon.files import whole_file
-from relevanced.daemon.history import base_version, version
+from relevanced.daemon.history import base_version, cycles, kept_versions, version
 from relevanced.daemon.holdout import split
+from relevanced.daemon.identification import Identification, identify
 from relevanced.daemon.judgments import judge, judge_naively
-from relevanced.daemon.pairs import pool_ranks
+from relevanced.daemon.pairs import gather, prior_ranks
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -48,9 +49,13 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     shown = {key: anchors[key] for key in pc.unique(evidence["query_key"]).to_pylist()}
     base_run = run_of(stages, base, shown, progress)
     live_run = base_run if live == base else run_of(stages, live, shown, progress)
-    # The base model never saw a click, so it confirms no labels; what live has lifted since is known by live alone.
-    ranks = base_run if live == base else pool_ranks(base_run, live_run)
-    click_model = fit_click_model(evidence, ranks, stages.click_model, stages.signals)
+    newest, taught = _newest_candidate(stages, live)
+    newest_run = live_run if newest == live else run_of(stages, newest, shown, progress)
+    ranks = prior_ranks(base_run, live_run, newest_run, taught)
+    deepest = pc.max(ranks["rank"]).as_py() or 0
+    pairs = gather(evidence, ranks, deepest)
+    click_model = fit_pairs(pairs, deepest, stages.click_model, stages.signals)
+    bias = identify(pairs, click_model, stages.click_model, stages.signals)
     naive = stages.click_model.method == "naive"
     judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
     training, held_out = split(judgments, stages.holdout)
@@ -59,7 +64,22 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     _write(stages.files(cycle) / "judgments.parquet", judgments)
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
     _write(stages.files(cycle) / "triplets.parquet", with_document_texts(stages, triplets))
-    return _outcome(stages, triplets, judgments, held_out, click_model, len(bots))
+    return _outcome(stages, triplets, judgments, held_out, click_model, bias, len(bots))
+
+
+def _newest_candidate(stages: Stages, live: int) -> tuple[int, set[str]]:
+    """
+    Give the newest version that a cycle has trained and indexed, and the query_keys that it was taught.
+
+    It is live where there is none, and taught nothing where what it was taught is gone.
+    """
+    indexed = {version.version_id for version in kept_versions(stages.database)}
+    for row in cycles(stages.database):
+        triplets = stages.directory / str(row["cycle_id"]) / "triplets.parquet"
+        if row["candidate_version_id"] in indexed and triplets.exists():
+            keys = pq.read_table(triplets, columns=["query_key"])["query_key"]
+            return row["candidate_version_id"], set(keys.to_pylist())
+    return live, set()
 
 
 def run_of(stages: Stages, version_id: int, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
@@ -140,7 +160,13 @@ def _write(path: Path, table: pa.Table) -> None:
 
 
 def _outcome(
-    stages: Stages, triplets: pa.Table, judgments: pa.Table, held_out: pa.Table, model: ClickModel, bots: int
+    stages: Stages,
+    triplets: pa.Table,
+    judgments: pa.Table,
+    held_out: pa.Table,
+    model: ClickModel,
+    bias: Identification,
+    bots: int,
 ) -> Outcome:
     queries = len(pc.unique(triplets["query_key"]))
     numbers = {
@@ -150,9 +176,12 @@ def _outcome(
         "judgments": len(judgments),
         "bots": bots,
         "propensities": [round(float(value), 4) for value in model.propensities],
+        **bias.numbers(),
+        "click_rates": [round(float(value), 4) for value in model.click_rates],
+        "pushed": round(model.pushed, 6),
     }
     if len(triplets) < stages.min_triplets:
         sentence = f"Mined {len(triplets)} triplets; a cycle needs {stages.min_triplets}, so this one ends here."
         return Outcome(sentence, numbers, "nothing")
     sentence = f"Mined {len(triplets):,} triplets of {queries:,} queries from {len(judgments):,} judgments."
-    return Outcome(sentence, numbers)
+    return Outcome(f"{sentence} {bias.sentence}", numbers)
