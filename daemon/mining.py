@@ -50,7 +50,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     click_model = fit_click_model(evidence, ranks, stages.click_model)
     naive = stages.click_model.method == "naive"
     judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
-    training, held_out = split(judgments, stages.holdout)
+    when = keys.append_column("first_typed", typed["first_typed"]).append_column("last_typed", typed["last_typed"])
+    training, held_out = split(judgments, when, stages.holdout)
 
     triplets = mine_triplets(training, live_run, anchors, stages.triplets)
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
