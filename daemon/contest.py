@@ -1,7 +1,7 @@
 """
 The step gate: candidate against live on the held-out queries.
 
-In:  cycles/<id>/holdout.parquet, the models and vectors of both versions. Out: a verdict with its interval.
+In:  cycles/<id>/holdout.parquet, the models and vectors of both versions. Out: a verdict with its interval, and slices.
 Both arms are ranked exactly over the same documents. The candidate's vectors go into its own table at once, so that a
 promotion does not encode them again.
 """
@@ -26,6 +26,7 @@ from relevanced.daemon.metrics import (
 )
 from relevanced.daemon.ports import Encoder, Progress, Vectors
 from relevanced.daemon.records import Cycle, Outcome
+from relevanced.daemon.slices import Known, kinds_of, slices_of
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.tryout import open_trial
 
@@ -36,7 +37,12 @@ Run = dict[str, dict[str, float]]
 
 
 def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
-    """Compare by NDCG@10 on the held-out queries that have a judgment; nothing of them was in training."""
+    """
+    Compare by NDCG@10 on the held-out queries that have a judgment; nothing of them was in training.
+
+    The verdict is on those held out by their hash. Those held out by time alone are measured beside it, in the slices:
+    live may have been trained on them, when recent_days was less, and all of them would outnumber a share of the older.
+    """
     held_out = pq.read_table(stages.files(cycle) / "holdout.parquet")
     qrels = qrels_from(held_out)
     texts = dict(zip(held_out["query_key"].to_pylist(), held_out["user_query"].to_pylist(), strict=True))
@@ -47,12 +53,19 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     pool = _pool(stages, held_out)
     both = (candidate_id, live_id)
     runs = {version_id: exact_run(stages, version_id, queries, pool, progress) for version_id in both}
+    weights = query_weights(held_out, stages.gate.max_query_weight)
+    held_out_by = _held_out_by(held_out)
     ndcg = {version_id: ndcg_at_10(qrels, runs[version_id]) for version_id in both}
+    kinds = kinds_of(qrels, held_out_by, _known(stages, live_id))
+    slices = slices_of(ndcg[candidate_id], ndcg[live_id], weights, kinds, stages.gate.confidence)
+
+    by_hash = {query: grades for query, grades in qrels.items() if held_out_by[query] != "time"}
+    ndcg = {version_id: {query: ndcg[version_id][query] for query in by_hash} for version_id in both}
+    runs = {version_id: {query: runs[version_id][query] for query in by_hash} for version_id in both}
     judged = judged_documents(held_out)
-    among_judged = {version_id: ndcg_at_10(qrels, condensed(runs[version_id], judged)) for version_id in both}
+    among_judged = {version_id: ndcg_at_10(by_hash, condensed(runs[version_id], judged)) for version_id in both}
     judged_at = judged_at_10(runs[candidate_id], judged), judged_at_10(runs[live_id], judged)
 
-    weights = query_weights(held_out, stages.gate.max_query_weight)
     names = {"candidate": candidate_id, "live": live_id}
     comparison = with_unjudged(
         compare(ndcg[candidate_id], ndcg[live_id], weights, stages.gate, **names),
@@ -66,6 +79,7 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         **comparison.numbers(),
         "judged@10": judged_at[0],
         "live_judged@10": judged_at[1],
+        "slices": slices,
     }
     note_metrics(stages.database, candidate_id, numbers)
     if comparison.verdict == "inconclusive" and stages.trial.share:
@@ -108,6 +122,27 @@ def rank_exactly(encoder: Encoder, queries: Mapping[str, str], names: Sequence[s
                 ranked.setdefault(names[place], float(row[place]))
             run[key] = ranked
     return run
+
+
+def _held_out_by(held_out: pa.Table) -> dict[str, str]:
+    """What holds each query out; a file that was mined before there was another way says nothing of it."""
+    keys = held_out["query_key"].to_pylist()
+    if "held_out_by" not in held_out.column_names:
+        return dict.fromkeys(keys, "hash")
+    return dict(zip(keys, held_out["held_out_by"].to_pylist(), strict=True))
+
+
+def _known(stages: Stages, live_id: int) -> Known | None:
+    """What the cycle that trained live has left; a lost or broken file costs the slices and not the verdict."""
+    cycle_id = version(stages.database, live_id).manifest.get("cycle_id")
+    files = stages.directory / str(cycle_id)
+    try:
+        held_out = pq.read_table(files / "holdout.parquet", columns=["query_key"])
+        triplets = pq.read_table(files / "triplets.parquet", columns=["query_key", "positive_id"])
+    except (OSError, pa.ArrowException):
+        return None
+    query_keys = {*held_out["query_key"].to_pylist(), *triplets["query_key"].to_pylist()}
+    return Known(query_keys=query_keys, positive_ids=set(triplets["positive_id"].to_pylist()))
 
 
 def _pool(stages: Stages, held_out: pa.Table) -> list[str] | None:

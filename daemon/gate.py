@@ -77,12 +77,8 @@ def compare(
     """
     if candidate_ndcg.keys() != live_ndcg.keys():
         raise ValueError("Candidate and live were measured on different queries, so they cannot be compared.")
-    asked = sorted(live_ndcg)
-    queries = len(asked)
-    differences = [candidate_ndcg[query] - live_ndcg[query] for query in asked]
-    counts = [weights[query] for query in asked]
-    mean, low, high = mean_interval(differences, policy.confidence, counts) if queries else (0.0, -1.0, 1.0)
-    low, high = max(low, -1.0), min(high, 1.0)  # no difference of two NDCG lies outside
+    queries = len(live_ndcg)
+    mean, low, high = paired_interval(candidate_ndcg, live_ndcg, weights, policy.confidence)
     found = f"{_change(mean, low, high)} against live {live} on {queries:,} held-out queries"
     verdict: GateVerdict = "inconclusive"
     if queries < policy.min_queries:
@@ -97,6 +93,18 @@ def compare(
         would_tell = f"about {more:,} more would tell" if more < _HORIZON * queries else "the two are too alike to tell"
         sentence = f"Undecided about candidate {candidate}: {found}; {would_tell}."
     return Comparison(verdict, mean, low, high, queries, sentence)
+
+
+def paired_interval(
+    candidate_ndcg: Mapping[str, float], live_ndcg: Mapping[str, float], weights: Mapping[str, float], confidence: float
+) -> tuple[float, float, float]:
+    """Give the weighted mean of the differences, candidate minus live, and both ends of its interval; see compare."""
+    asked = sorted(live_ndcg)
+    if not asked:
+        return 0.0, -1.0, 1.0
+    differences = [candidate_ndcg[query] - live_ndcg[query] for query in asked]
+    mean, low, high = mean_interval(differences, confidence, [weights[query] for query in asked])
+    return mean, max(low, -1.0), min(high, 1.0)  # no difference of two NDCG lies outside
 
 
 def with_unjudged(

@@ -58,7 +58,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     bias = identify(pairs, click_model, stages.click_model, stages.signals)
     naive = stages.click_model.method == "naive"
     judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
-    training, held_out = split(judgments, stages.holdout)
+    when = keys.append_column("first_typed", typed["first_typed"]).append_column("last_typed", typed["last_typed"])
+    training, held_out = split(judgments, when, stages.holdout)
 
     triplets = mine_triplets(training, live_run, anchors, stages.triplets)
     _write(stages.files(cycle) / "judgments.parquet", judgments)

@@ -73,7 +73,8 @@ class Traffic:
 
     def _log(self) -> duckdb.DuckDBPyConnection:
         log = duckdb.connect(config={"threads": 1})
-        log.register("query", pa.Table.from_pylist(self.queries, schema=QUERY))
+        received = pa.field("received_at", pa.timestamp("us", "UTC"))
+        log.register("query", pa.Table.from_pylist(self.queries, schema=QUERY.append(received)))
         log.register("impression", pa.Table.from_pylist(self.impressions, schema=IMPRESSION))
         log.register("click", pa.Table.from_pylist(self.clicks, schema=CLICK))
         return log

@@ -64,6 +64,11 @@ class Table:
         self.keys = [key for key, _, _ in sorted(counts)]
         return [(*place[1:], *counts[place]) for place in sorted(counts)]
 
+    def typed(self, min_actors=1):
+        """(text, actors) of each text."""
+        rows = self.connection.execute(sql.duckdb["typed_queries"], {"min_actors": min_actors}).fetchall()
+        return [row[:2] for row in rows]
+
 
 @pytest.fixture
 def log():
@@ -201,7 +206,7 @@ def test_who_has_no_client_id_is_a_session_and_else_a_search(log, missing):
     log.query("c", ["d1"], client=missing, session=missing)
     log.query("d", ["d1"], client=missing, session=missing)
     assert log.evidence() == [("d1", 1, 3, 0)]
-    assert log.connection.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).fetchall() == [("fever", 3)]
+    assert log.typed() == [("fever", 3)]
 
 
 def test_spellings_of_a_query_and_versions_are_pooled(log):
@@ -252,11 +257,20 @@ def test_typed_queries_count_actors_not_searches(log):
     log.query("b", ["d1"], text="fever", client="c2")
     log.query("c", ["d1"], text="cough")
     log.query("d", ["d1"], text=None)
-    assert log.connection.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).fetchall() == [
-        ("cough", 1),
-        ("fever", 2),
-    ]
-    assert log.connection.execute(sql.duckdb["typed_queries"], {"min_actors": 2}).fetchall() == [("fever", 2)]
+    assert log.typed() == [("cough", 1), ("fever", 2)]
+    assert log.typed(min_actors=2) == [("fever", 2)]
+
+
+def test_typed_queries_say_when_they_were_first_and_last_typed(log):
+    for day in (3, 1, 7):
+        log.query(f"q{day}", ["d1"], day=day)
+    log.query("far", ["d1"], text="from the future", day=70_000)
+    log.connection.execute("UPDATE query SET received_at = ?", [WHEN + timedelta(days=9)])
+    log.query("undated", ["d1"], text="never")
+    log.connection.execute("UPDATE query SET timestamp = NULL WHERE query_id = 'undated'")
+    typed = log.connection.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).fetchall()
+    days = [(text, first and (first - WHEN).days, last and (last - WHEN).days) for text, _, first, last in typed]
+    assert days == [("fever", 1, 7), ("from the future", 9, 9), ("never", None, None)]
 
 
 def test_an_empty_log_gives_no_evidence(log):
