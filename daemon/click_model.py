@@ -22,13 +22,11 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Interval
 from scipy.optimize import isotonic_regression
 from scipy.special import logit, logsumexp, softmax
 
-from relevanced.daemon.pairs import PLACES, POSITIONS, Floats, Pairs, gather, sums
+from relevanced.daemon.pairs import PLACES, POSITIONS, Floats, Pairs, sums
 from relevanced.daemon.signals import CLICK, LIFTS, SignalPolicy
 
 _INNER_STEPS: Final = 10  # cost nothing beside the pass over the cells, and save some of those
@@ -130,16 +128,13 @@ class ClickModel:
         return three
 
 
-def fit_click_model(
-    evidence: pa.Table, ranks: pa.Table, policy: ClickModelPolicy, signals: SignalPolicy | None = None
-) -> ClickModel:
-    """Estimate propensities, click rates, lifts and priors together; without evidence they stay as they start."""
-    deepest = pc.max(ranks["rank"]).as_py() or 0
-    return fit_pairs(gather(evidence, ranks, deepest), deepest, policy, signals or SignalPolicy())
-
-
 def fit_pairs(pairs: Pairs, deepest: int, policy: ClickModelPolicy, signals: SignalPolicy) -> ClickModel:
-    """Fit to evidence that is gathered; `deepest` is the deepest rank."""
+    """
+    Estimate propensities, click rates, lifts and priors together; without evidence they stay as they start.
+
+    Args:
+        deepest: the deepest rank that the pairs were gathered with.
+    """
     start = _start(deepest, pairs, signals)
     # Pushed documents come last: before the curve is known, all that is clicked far down would look pushed.
     first = _converge(pairs, start, start, replace(policy, pushed_share=0.0), signals)

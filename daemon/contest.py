@@ -28,7 +28,7 @@ from relevanced.daemon.ports import Encoder, Progress, Vectors
 from relevanced.daemon.records import Cycle, Outcome
 from relevanced.daemon.slices import Known, kinds_of, slices_of
 from relevanced.daemon.stages import Stages
-from relevanced.daemon.tryout import open_trial
+from relevanced.daemon.tryout import gives_way, open_trial
 
 DEPTH = 100  # of a run; NDCG@10 reads ten, the rest is for who looks closer
 AT_ONCE = 256  # queries scored together, which bounds the memory at AT_ONCE x documents
@@ -84,7 +84,7 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     note_metrics(stages.database, candidate_id, numbers)
     if comparison.verdict == "inconclusive" and stages.trial.share:
         running = open_trial(stages.database)
-        if running is None or running.purpose == "observation":
+        if running is None or gives_way(stages, running):
             return Outcome(f"{comparison.sentence} People will tell, in a trial.", numbers, "trial")
     if comparison.verdict != "accepted":
         set_state(stages.database, candidate_id, "rejected")

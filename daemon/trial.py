@@ -37,7 +37,10 @@ class TrialPolicy:
     # Of one query, those of the first actors. A version has to be better on queries, not on the most popular one, whose
     # thousandth preference says what its tenth did.
     max_per_query: Annotated[int, Ge(1)] = 10
-    max_days: Annotated[float, Gt(0)] = 14.0  # then a trial ends undecided, and makes room for a newer candidate
+    max_days: Annotated[float, Gt(0)] = 14.0  # then a trial ends undecided
+    # After so many without a verdict a newer candidate takes its place, for it has learned from what this one showed.
+    # Looked at less, the two would change places daily, and nothing would ever be decided.
+    enough_preferences: Annotated[int, Ge(1)] = 100
 
 
 @dataclass(frozen=True, slots=True)

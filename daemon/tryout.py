@@ -79,12 +79,24 @@ def begin_trial(stages: Stages, other_version_id: int, purpose: Purpose) -> Outc
         return _begun(running.trial_id, other_version_id, live, purpose)
     if running and running.purpose == "observation":  # what may become live goes before what was
         _end(stages, running, "undecided", "A candidate takes the place on trial", None)
+    elif running and gives_way(stages, running):
+        found = judge_trial(preferences(stages, running), stages.trial)
+        _end(stages, running, "undecided", "A newer candidate takes its place", found)
+        history.set_state(stages.database, running.other_version_id, "rejected")
     row = {"purpose": purpose, "live_version_id": live, "other_version_id": other_version_id}
     with stages.database.connection() as connection:
         begun = connection.execute(sql.postgres["begin_trial"], row).fetchone()
     if begun is None:
         raise BadInput("Another version is on trial; `relevanced trial stop` ends that.")
     return _begun(begun["trial_id"], other_version_id, live, purpose)
+
+
+def gives_way(stages: Stages, trial: Trial) -> bool:
+    """Whether a candidate may take the place of what is on trial now."""
+    if trial.purpose == "observation":
+        return True
+    found = judge_trial(preferences(stages, trial), stages.trial)
+    return found.verdict == "undecided" and found.for_other + found.for_live >= stages.trial.enough_preferences
 
 
 def observe(stages: Stages) -> str:

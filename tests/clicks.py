@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from relevanced.daemon.click_model import ClickModel, ClickModelPolicy, fit_pairs
+from relevanced.daemon.pairs import gather
+from relevanced.daemon.signals import SignalPolicy
 
 LOVBENCH = np.array([5041, 2338, 1323, 890, 700, 512, 385, 388, 343, 328]) / 5041  # clicks by position, EVENTS.md
 RECIPROCAL = 1 / np.arange(1, 11)
@@ -46,6 +51,14 @@ class Log:
         queries = np.array([int(key.removeprefix("q")) for key in table["query_key"].to_pylist()], dtype=int)
         documents = np.array([int(name.split("d")[1]) for name in table["document_id"].to_pylist()], dtype=int)
         return self.relevant[queries, documents]
+
+
+def fit_click_model(
+    evidence: pa.Table, ranks: pa.Table, policy: ClickModelPolicy, signals: SignalPolicy | None = None
+) -> ClickModel:
+    """Gather and fit, as the step mine does."""
+    deepest = pc.max(ranks["rank"]).as_py() or 0
+    return fit_pairs(gather(evidence, ranks, deepest), deepest, policy, signals or SignalPolicy())
 
 
 def simulate(traffic: Traffic) -> Log:

@@ -72,7 +72,7 @@ def rehearse(
     ] = 1.0,
     mix: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the other searches mixed with a candidate on trial.")
-    ] = 0.1,
+    ] = 0.5,
     slots: Annotated[float, typer.Option(min=0, max=1, help="Share of the answers with slots of other rankers.")] = 0,
     spam: Annotated[float, typer.Option(min=0, max=0.9, help="Share of sessions of clients that push documents.")] = 0,
     flood: Annotated[bool, typer.Option("--flood", help="One client in 100 sends 30 % of all clicks.")] = False,
@@ -85,6 +85,9 @@ def rehearse(
     judgments: Annotated[
         Literal["pbm", "naive"], typer.Option(help="By the click model, or with clicks at face value, to compare.")
     ] = "pbm",
+    defences: Annotated[
+        bool, typer.Option("--defences/--no-defences", help="Each actor heard once, and pushed documents known.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="The same seed gives the same searchers.")] = 13,
     oracle: Annotated[bool, typer.Option(help="Also train on every train judgment, as the upper bound.")] = True,
     max_documents: Annotated[int | None, typer.Option(min=10, help="Cut the data set down.")] = None,
@@ -127,7 +130,8 @@ def rehearse(
         {
             "exploration": {"swap_probability": swaps, "mix_share": mix, "slot_share": slots},
             "trial": {"share": trial},
-            "click_model": {"method": judgments},
+            "click_model": {"method": judgments, **({} if defences else {"pushed_share": 0.0})},
+            "signals": {"one_voice": defences},
         },
         report,
         as_json=as_json,

@@ -62,7 +62,7 @@ def render(report: Report, console: Console) -> None:
         shown, alone = report.exploration
         sentence = f"Exploring cost {alone - shown:.3f}: people got NDCG@10 {shown:.3f}, by live alone {alone:.3f}."
         console.print(_bullet(sentence), width=width)
-    if report.pushed:
+    if report.pushed and report.pushed.attacked:
         before, after = report.pushed.rank_before, report.pushed.rank_after
         sentence = f"Pushed documents stand at rank {after:.1f} for queries near them, at first {before:.1f}."
         console.print(_bullet(sentence), width=width)

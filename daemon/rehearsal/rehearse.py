@@ -108,7 +108,11 @@ class Rehearsal:
         )
 
     def _pushed(self, base_run: Run, live_run: Run) -> Pushed | None:
-        """Where the pushed documents stand for the test queries that they are nearest to, at first and at last."""
+        """
+        Where the pushed documents stand for the test queries that they are nearest to, at first and at last.
+
+        Without pushers too: what training does to their ranks anyway is no work of theirs.
+        """
         if not self._searchers.pushes:
             return None
         texts = {one.document_id: f"{one.title} {one.text}" for one in self._dataset.documents}
@@ -119,7 +123,7 @@ class Rehearsal:
                 texts[push.document_id], push.document_id, self._dataset.test_queries, self._dataset.test_qrels
             )
         ]
-        return Pushed(mean_rank(base_run, pairs), mean_rank(live_run, pairs))
+        return Pushed(mean_rank(base_run, pairs), mean_rank(live_run, pairs), self._searchers.attacked)
 
     def _load(self) -> None:
         if self._parts.promotion.serving().live_version_id is not None:

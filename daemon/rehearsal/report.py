@@ -108,6 +108,7 @@ class Pushed:
 
     rank_before: float
     rank_after: float
+    attacked: bool = True  # False: nobody pushed them, and this is where they would stand all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class Report:
     rollback: Rollback | None
     examples: Sequence[Example]
     switches: Sequence[str]  # the sentences of promotions and rollbacks, in order
-    pushed: Pushed | None = None  # None without spammers
+    pushed: Pushed | None = None
 
     @property
     def recovered(self) -> float | None:

@@ -87,7 +87,12 @@ class Searchers:
         self._same_need = _same_need(self._queries, self._relevant) if policy.reformulation else {}
         self._crowds = [SPAM.of(policy.spam)] if policy.spam else []
         self._crowds += [FLOOD] if policy.flood else []
-        self.pushes = pushes(dataset, np.random.default_rng([seed, SPAM.seed])) if self._crowds else []
+        self.pushes = pushes(dataset, np.random.default_rng([seed, SPAM.seed]))  # or would be pushed
+
+    @property
+    def attacked(self) -> bool:
+        """Whether anybody pushes."""
+        return bool(self._crowds)
 
     def sessions(self, cycle: int) -> Iterator[Session]:
         """The sessions of one cycle (from 0) in the order of time, those of spammers and flooders among them."""

@@ -47,7 +47,7 @@ WITH page AS (
                    max({
                        'hits': record.hits, 'user_query': record.user_query, 'surface': record.surface
                    }) AS said,
-                   coalesce(max(client_id), max(session_id), query_id) AS actor,
+                   CASE WHEN $one_voice THEN coalesce(max(client_id), max(session_id), query_id) ELSE query_id END AS actor,
                    coalesce(max(session_id), max(client_id)) AS session
               FROM page
              GROUP BY query_id)

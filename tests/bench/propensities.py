@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from relevanced.daemon.click_model import ClickModelPolicy, fit_click_model
+from relevanced.daemon.click_model import ClickModelPolicy
 from relevanced.daemon.judgments import judge
 from relevanced.daemon.pairs import pool_ranks
-from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, simulate
+from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, fit_click_model, simulate
 
 QUERIES: Final = 20_000
 CURVES: Final = {"lovbench": LOVBENCH, "inverse": RECIPROCAL}

@@ -186,3 +186,15 @@ def test_what_a_trial_has_shown_fits_into_a_line(parts: Parts) -> None:
     assert isinstance(page.file, io.StringIO)
     assert "30 : 0" in page.file.getvalue()
     assert "+0.36 to +1.00" in page.file.getvalue()
+
+
+def test_a_newer_candidate_takes_the_place_of_one_that_had_its_chance(parts: Parts) -> None:
+    begin_trial(parts.stages, 2, "promotion")
+    search_and_click(parts, HELD_OUT[:49], 1, prefix="a")
+    search_and_click(parts, HELD_OUT[49:98], 2, prefix="b")
+    with pytest.raises(BadInput, match="Another version is on trial"):
+        begin_trial(parts.stages, 3, "promotion")
+    search_and_click(parts, HELD_OUT[98:100], 2, prefix="c")
+    assert "Version 3 is on trial against version 1" in begin_trial(parts.stages, 3, "promotion").sentence
+    assert "A newer candidate takes its place; trial 1 of version 2 ended" in trials(parts.database)[1]["sentence"]
+    assert history.version(parts.database, 2).state == "rejected"

@@ -166,6 +166,14 @@ def test_an_actor_that_clicks_a_document_under_many_queries_is_heard_once(log):
     assert [clicks for name, _, _, clicks in rows if name == "d2"] == [1.0] * 10
 
 
+def test_each_search_is_anothers_where_the_defence_is_off(log):
+    for query_id in ("a", "b"):
+        log.query(query_id, ["d2", "d1"], client="pusher")
+        log.click(query_id, "d1")
+    assert log.evidence(policy=SignalPolicy(one_voice=False)) == [("d1", 2, 2, 2), ("d2", 1, 2, 0)]
+    assert log.evidence() == [("d1", 2, 1, 1), ("d2", 1, 1, 0)]
+
+
 SEARCHES = st.lists(
     st.tuples(
         st.sampled_from(["c1", "c2", "c3"]),

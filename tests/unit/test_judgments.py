@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relevanced.daemon.click_model import ClickModel, ClickModelPolicy, fit_click_model
+from relevanced.daemon.click_model import ClickModel, ClickModelPolicy
 from relevanced.daemon.judgments import judge, judge_naively
 from relevanced.daemon.pairs import pool_ranks
-from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, simulate
+from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, fit_click_model, simulate
 
 POLICY = ClickModelPolicy()
 MODEL = ClickModel(

@@ -135,7 +135,7 @@ def test_what_could_not_be_measured_of_a_cycle_is_null():
 
 def test_pushed_documents_are_reported_where_there_are_spammers():
     report = replace(REPORT, pushed=Pushed(rank_before=20.0, rank_after=3.25))
-    assert report.to_json()["pushed"] == {"rank_before": 20.0, "rank_after": 3.25}
+    assert report.to_json()["pushed"] == {"rank_before": 20.0, "rank_after": 3.25, "attacked": True}
     assert "Pushed documents stand at rank 3.2 for queries near them, at first 20.0." in page(report)
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from relevanced.daemon.click_model import ClickModelPolicy, fit_click_model
+from relevanced.daemon.click_model import ClickModelPolicy
 from relevanced.daemon.signals import LIFTS, SignalPolicy
+from tests.clicks import fit_click_model
 from tests.unit.test_evidence import Table
 
 RANKS = pa.table(
