@@ -5,7 +5,7 @@ In:  the log without its bots, the base model's ranks and the live version's run
 Out: cycles/<id>/holdout.parquet (held-out judgments, read by gate) and triplets.parquet (read by training), with texts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,10 +25,12 @@ from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
 from relevanced.daemon.stages import Stages
-from relevanced.daemon.triplets import mine_triplets
+from relevanced.daemon.text_keys import text_key
+from relevanced.daemon.triplets import documents_beside_positives, mine_triplets
 
 RUN_DEPTH = 50  # of the runs that give ranks and near misses; deeper ones hold few of either
 AT_ONCE = 512  # queries between two signs of progress
+TEXTS_AT_ONCE = 10_000  # documents' texts in memory at a time, some 20 MB
 
 
 def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
@@ -55,7 +57,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
     training, held_out = split(judgments, stages.holdout)
 
-    triplets = mine_triplets(training, live_run, anchors, stages.triplets)
+    text_keys = text_keys_of(stages, documents_beside_positives(training, live_run, stages.triplets))
+    triplets = mine_triplets(training, live_run, anchors, stages.triplets, text_keys)
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
     _write(stages.files(cycle) / "triplets.parquet", with_document_texts(stages, triplets))
     return _outcome(stages, triplets, judgments, held_out, click_model, len(bots))
@@ -131,6 +134,16 @@ def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:
     return with_texts(kept, "positive_id", texts, "positive").append_column(
         "negatives", pa.array(negatives, pa.list_(pa.string()))
     )
+
+
+def text_keys_of(stages: Stages, document_ids: Collection[str]) -> dict[str, str]:
+    """Read the texts of documents, TEXTS_AT_ONCE of them at a time, and keep their keys."""
+    names = sorted(document_ids)
+    keys: dict[str, str] = {}
+    for start in range(0, len(names), TEXTS_AT_ONCE):
+        texts = document_texts(stages.database, names[start : start + TEXTS_AT_ONCE])
+        keys |= {name: text_key(text) for name, text in texts.items()}
+    return keys
 
 
 def _write(path: Path, table: pa.Table) -> None:
