@@ -21,6 +21,7 @@ from relevanced.daemon.history import base_version, version
 from relevanced.daemon.holdout import split
 from relevanced.daemon.judgments import judge, judge_naively
 from relevanced.daemon.pairs import pool_ranks
+from relevanced.daemon.pooling import pool_siblings
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -54,7 +55,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     ranks = base_run if live == base else pool_ranks(base_run, live_run)
     click_model = fit_click_model(evidence, ranks, stages.click_model, stages.signals)
     naive = stages.click_model.method == "naive"
-    judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
+    alone = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
+    judgments = alone if naive else pool_siblings(alone, ranks, click_model.priors, stages.pooling)
     training, held_out = split(judgments, stages.holdout)
 
     text_keys = text_keys_of(stages, documents_beside_positives(training, live_run, stages.triplets))
