@@ -29,11 +29,11 @@ def judge(evidence: pa.Table, ranks: pa.Table, model: ClickModel) -> pa.Table:
     Returns: JUDGMENTS. grade: P(relevant | prior by rank, all that was done and not done). prior: what it was before
         any of that. pushed: P(pushed), a part of what is not relevant. weight: how sure the evidence alone makes one,
         |2 P(relevant | even prior, evidence) - 1|: 0 for a pair that nobody examined or whose evidence cancels out, 1
-        at most. log_odds: what it is made of, log P(evidence | R = 1) - log P(evidence | R = 0); kept since grade and
-        weight, once they are 1, no longer tell it. expected_clicks: sum over its impressions of theta_k a_1, the clicks that a relevant document would
-        have drawn at the same places; skipped is what has far fewer. inclusion: P(grade of .5 or more | R = 1, where
-        and how often it was shown): how likely such a document is found by its clicks at all. places and responses:
-        the evidence, by place, with P(examined) there, and by what was done.
+        at most. log_odds: log P(evidence | R = 1) - log P(evidence | R = 0), which a grade or weight of 1 no longer
+        tells. expected_clicks: sum over its impressions of theta_k a_1, the clicks that a relevant document would have
+        drawn at the same places; skipped is what has far fewer. inclusion: P(grade of .5 or more | R = 1, where and how
+        often it was shown): how likely such a document is found by its clicks at all. places and responses: the
+        evidence, by place, with P(examined) there, and by what was done.
     """
     pairs = gather(evidence, ranks, len(model.priors) - 1)
     examination = model.examined(pairs)[pairs.place]

@@ -45,7 +45,7 @@ class Stages:
     gate_documents: int
 
     def files(self, cycle: Cycle) -> Path:
-        """The directory of one cycle: holdout.parquet, triplets.parquet, training/."""
+        """The directory of one cycle: what mining leaves, and training/."""
         directory = self.directory / str(cycle.cycle_id)
         directory.mkdir(parents=True, exist_ok=True)
         return directory
