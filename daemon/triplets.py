@@ -27,6 +27,7 @@ from relevanced.daemon.near_queries import near_queries
 
 Judged = dict[str, dict[str, Any]]  # document_id -> its row of JUDGMENTS
 
+_READ = ["query_key", "document_id", "grade", "weight", "expected_clicks", "source"]  # the evidence is large
 # Why each negative is one: skipped or near_miss, with its rank and score in the run, if it is there.
 NEGATIVE = pa.struct({"kind": pa.string(), "rank": pa.int32(), "score": pa.float64()})
 SCHEMA = pa.schema(
@@ -85,7 +86,7 @@ def mine_triplets(
         each of the negative_ids.
     """
     judged_by_query: dict[str, Judged] = {}
-    for row in judgments.to_pylist():
+    for row in judgments.select(_READ).to_pylist():
         judged_by_query.setdefault(row["query_key"], {})[row["document_id"]] = row
     scores_by_query: dict[str, dict[str, float]] = {}
     for row in run.select(["query_key", "document_id", "score"]).to_pylist():
