@@ -22,6 +22,7 @@ from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
 from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.trial_cli import trial_app
+from relevanced.daemon.triplets_cli import triplets_app
 from relevanced.daemon.validate_cli import validate_command
 
 EXAMPLES = """
@@ -55,6 +56,7 @@ app.command("compact")(compact)
 app.command("validate")(validate_command)
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(trial_app, name="trial")
+app.add_typer(triplets_app, name="triplets")
 
 Number = Annotated[int, typer.Argument(help="Number of the version, as `relevanced versions` lists it.", min=1)]
 

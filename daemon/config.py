@@ -28,6 +28,7 @@ from relevanced.daemon.index import IndexPolicy
 from relevanced.daemon.intake import IntakePolicy
 from relevanced.daemon.lists import Texts
 from relevanced.daemon.model_store import ModelPolicy
+from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.search import SearchPolicy
 from relevanced.daemon.signals import SignalPolicy
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     bots: BotPolicy = Field(default_factory=BotPolicy)
     signals: SignalPolicy = Field(default_factory=SignalPolicy)
     click_model: ClickModelPolicy = Field(default_factory=ClickModelPolicy)
+    pooling: PoolingPolicy = Field(default_factory=PoolingPolicy)
     holdout: HoldoutPolicy = Field(default_factory=HoldoutPolicy)
     triplets: TripletPolicy = Field(default_factory=TripletPolicy)
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from scipy.special import betainc, logit
 
 from relevanced.daemon.click_model import ClickModel
-from relevanced.daemon.pairs import POSITIONS, Floats, Integers, Pairs, gather, sums
+from relevanced.daemon.pairs import PLACES, POSITIONS, Floats, Integers, Pairs, gather, sums
 from relevanced.daemon.signals import CLICK
 
 _NO_RANKS: Final = pa.table(
@@ -29,15 +29,17 @@ def judge(evidence: pa.Table, ranks: pa.Table, model: ClickModel) -> pa.Table:
     Returns: JUDGMENTS. grade: P(relevant | prior by rank, all that was done and not done). prior: what it was before
         any of that. pushed: P(pushed), a part of what is not relevant. weight: how sure the evidence alone makes one,
         |2 P(relevant | even prior, evidence) - 1|: 0 for a pair that nobody examined or whose evidence cancels out, 1
-        at most. expected_clicks: sum over its impressions of theta_k a_1, the clicks that a relevant document would
-        have drawn at the same places; skipped is what has far fewer. inclusion: P(grade of .5 or more | R = 1, where
-        and how often it was shown): how likely such a document is found by its clicks at all. places and responses:
-        the evidence, by position and by what was done.
+        at most. log_odds: log P(evidence | R = 1) - log P(evidence | R = 0), which a grade or weight of 1 no longer
+        tells. expected_clicks: sum over its impressions of theta_k a_1, the clicks that a relevant document would have
+        drawn at the same places; skipped is what has far fewer. inclusion: P(grade of .5 or more | R = 1, where and how
+        often it was shown): how likely such a document is found by its clicks at all. places and responses: the
+        evidence, by place, with P(examined) there, and by what was done.
     """
     pairs = gather(evidence, ranks, len(model.priors) - 1)
+    examination = model.examined(pairs)[pairs.place]
     log_odds = model.log_odds(pairs)
     posterior = model.posterior(pairs)
-    examined = (pairs.clicks + pairs.skips) * model.examined(pairs)[pairs.place]
+    examined = (pairs.clicks + pairs.skips) * examination
     expected = model.click_rates[1] * sums(pairs.pair, examined, len(pairs))
     return pa.table(
         {
@@ -46,12 +48,13 @@ def judge(evidence: pa.Table, ranks: pa.Table, model: ClickModel) -> pa.Table:
             "grade": posterior[1],
             "prior": model.priors[pairs.prior],
             "weight": np.abs(np.tanh(log_odds / 2)),
+            "log_odds": log_odds,
             "shown": pairs.names["shown"],
             "clicks": pairs.names["clicks"],
             "expected_clicks": expected,
             "pushed": posterior[2],
             "inclusion": _inclusion(pairs, model, expected),
-            **_evidence(pairs),
+            **_evidence(pairs, examination),
             "source": pa.repeat("clicks", len(pairs)),
         }
     )
@@ -76,24 +79,36 @@ def judge_naively(evidence: pa.Table) -> pa.Table:
             "grade": grade,
             "prior": np.full(count, 0.5),
             "weight": np.ones(count),
+            "log_odds": np.where(grade > 0, np.inf, -np.inf),
             "shown": pairs.names["shown"],
             "clicks": pairs.names["clicks"],
             "expected_clicks": pairs.names["shown"],
             "pushed": np.zeros(count),
             "inclusion": np.ones(count),
-            **_evidence(pairs),
+            **_evidence(pairs, np.ones(len(pairs.place))),
             "source": pa.repeat("clicks", count),
         }
     )
 
 
-def _evidence(pairs: Pairs) -> Mapping[str, pa.Array]:
-    """What each judgment rests on: (position, shown, clicks) and (response, actors), lists of as many as there are."""
-    positions = pa.array(pairs.place % POSITIONS + 1, pa.int32())
+def _evidence(pairs: Pairs, examination: Floats) -> Mapping[str, pa.Array]:
+    """
+    What each judgment rests on, lists of as many records as there are.
+
+    places: surface, after_click, position, propensity (P(examined) there), shown, clicks. responses: response, actors.
+    """
+    surfaces = pa.array(pairs.surfaces, pa.string()).take(pa.array(pairs.place // PLACES))
+    places = {
+        "surface": surfaces,
+        "after_click": pairs.place % PLACES >= POSITIONS,
+        "position": pa.array(pairs.place % POSITIONS + 1, pa.int32()),
+        "propensity": examination,
+        "shown": pairs.clicks + pairs.skips,
+        "clicks": pairs.clicks,
+    }
     names = pa.array(pairs.responses, pa.string()).take(pa.array(pairs.response))
-    shown = pairs.clicks + pairs.skips
     return {
-        "places": _lists(pairs.pair, {"position": positions, "shown": shown, "clicks": pairs.clicks}, len(pairs)),
+        "places": _lists(pairs.pair, places, len(pairs)),
         "responses": _lists(pairs.answered, {"response": names, "actors": pairs.actors}, len(pairs)),
     }
 

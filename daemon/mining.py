@@ -2,10 +2,11 @@
 The step mine: from the log, as of one snapshot, to triplets.
 
 In:  the log without its bots, the base model's ranks and the live version's run (index).
-Out: cycles/<id>/holdout.parquet (held-out judgments, read by gate) and triplets.parquet (read by training), with texts.
+Out: in cycles/<id>/ holdout.parquet (held-out judgments, read by gate) and triplets.parquet (read by training), with
+texts; judgments.parquet (all of them) and click_model.json, by which `relevanced triplets show` tells why.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,21 +16,25 @@ import pyarrow.parquet as pq
 from relevanced import sql
 from relevanced.daemon.bots import marked_bots
 from relevanced.daemon.click_model import ClickModel, fit_pairs
+from relevanced.daemon.click_model_file import to_json
 from relevanced.daemon.documents import document_texts
-from relevanced.daemon.files import whole_file
+from relevanced.daemon.files import whole_file, write_text
 from relevanced.daemon.history import base_version, cycles, kept_versions, version
 from relevanced.daemon.holdout import split
 from relevanced.daemon.identification import Identification, identify
 from relevanced.daemon.judgments import judge, judge_naively
 from relevanced.daemon.pairs import gather, prior_ranks
+from relevanced.daemon.pooling import pool_siblings
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
 from relevanced.daemon.stages import Stages
-from relevanced.daemon.triplets import mine_triplets
+from relevanced.daemon.text_keys import text_key
+from relevanced.daemon.triplets import documents_beside_positives, mine_triplets
 
 RUN_DEPTH = 50  # of the runs that give ranks and near misses; deeper ones hold few of either
 AT_ONCE = 512  # queries between two signs of progress
+TEXTS_AT_ONCE = 10_000  # documents' texts in memory at a time, some 20 MB
 
 
 def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
@@ -37,7 +42,7 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     snapshot_id = _snapshot(stages, cycle)
     bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
     typed = stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}, min_actors=stages.privacy.min_actors)
-    keys, anchors = _typed(typed)
+    keys, anchors, actors = _typed(typed)
     tables = {"query_keys": keys, "bots": bots, "signals": stages.signals.table()}
     evidence = stages.log_store.read("evidence", snapshot_id, tables, **stages.signals.parameters())
     _note_judged_queries(stages, cycle, snapshot_id)
@@ -57,14 +62,17 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     click_model = fit_pairs(pairs, deepest, stages.click_model, stages.signals)
     bias = identify(pairs, click_model, stages.click_model, stages.signals)
     naive = stages.click_model.method == "naive"
-    judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
+    alone = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
+    judgments = alone if naive else pool_siblings(alone, ranks, click_model.priors, stages.pooling)
     when = keys.append_column("first_typed", typed["first_typed"]).append_column("last_typed", typed["last_typed"])
     training, held_out = split(judgments, when, stages.holdout)
 
-    triplets = mine_triplets(training, live_run, anchors, stages.triplets)
+    text_keys = text_keys_of(stages, documents_beside_positives(training, live_run, stages.triplets))
+    triplets = mine_triplets(training, live_run, anchors, stages.triplets, text_keys)
+    write_text(stages.files(cycle) / "click_model.json", to_json(click_model, pairs.surfaces))
     _write(stages.files(cycle) / "judgments.parquet", judgments)
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
-    _write(stages.files(cycle) / "triplets.parquet", with_document_texts(stages, triplets))
+    _write(stages.files(cycle) / "triplets.parquet", with_actors(with_document_texts(stages, triplets), actors))
     return _outcome(stages, triplets, judgments, held_out, click_model, bias, len(bots))
 
 
@@ -128,19 +136,29 @@ def _note_judged_queries(stages: Stages, cycle: Cycle, snapshot_id: int) -> None
         connection.execute(sql.postgres["note_judged_queries"], parameters)
 
 
-def _typed(typed: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """Give the key of each text that was typed, and for each key the text that most actors typed."""
+def _typed(typed: pa.Table) -> tuple[pa.Table, dict[str, str], dict[str, int]]:
+    """Give the key of each text that was typed, and for each key the text that most actors typed, and their number."""
     texts = typed["user_query"].to_pylist()
     keys = [query_key(text) for text in texts]
     most: dict[str, tuple[int, str]] = {}
     for key, text, actors in zip(keys, texts, typed["actors"].to_pylist(), strict=True):
         most[key] = max(most.get(key, (0, "")), (actors, text))
-    return pa.table({"user_query": texts, "query_key": keys}), {key: text for key, (_, text) in most.items()}
+    return (
+        pa.table({"user_query": texts, "query_key": keys}),
+        {key: text for key, (_, text) in most.items()},
+        {key: actors for key, (actors, _) in most.items()},
+    )
 
 
 def with_texts(table: pa.Table, key: str, texts: Mapping[str, str], column: str) -> pa.Table:
     """Append the text of each row's key as a column."""
     return table.append_column(column, pa.array([texts[name] for name in table[key].to_pylist()], pa.string()))
+
+
+def with_actors(triplets: pa.Table, actors: Mapping[str, int]) -> pa.Table:
+    """Append how many actors typed the anchor, by which it is shown to people or not."""
+    typed_by = [actors[key] for key in triplets["query_key"].to_pylist()]
+    return triplets.append_column("actors", pa.array(typed_by, pa.int64()))
 
 
 def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:
@@ -153,6 +171,16 @@ def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:
     return with_texts(kept, "positive_id", texts, "positive").append_column(
         "negatives", pa.array(negatives, pa.list_(pa.string()))
     )
+
+
+def text_keys_of(stages: Stages, document_ids: Collection[str]) -> dict[str, str]:
+    """Read the texts of documents, TEXTS_AT_ONCE of them at a time, and keep their keys."""
+    names = sorted(document_ids)
+    keys: dict[str, str] = {}
+    for start in range(0, len(names), TEXTS_AT_ONCE):
+        texts = document_texts(stages.database, names[start : start + TEXTS_AT_ONCE])
+        keys |= {name: text_key(text) for name, text in texts.items()}
+    return keys
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -47,8 +47,8 @@ class SignalPolicy:
     long_dwell: Annotated[float, Ge(0)] = 30.0  # s; who is gone so long found more
     # s between two searches of a session that may be one question in other words; 0 takes no such evidence.
     reformulation_within: Annotated[float, Ge(0)] = 300.0
-    # Hear each actor once, of a pair and of a document over all queries; False takes each search for another actor's, to
-    # see in a rehearsal what that keeps away.
+    # Hear each actor once, of a pair and of a document over all queries; False takes each search for another actor's,
+    # for who wants to see in a rehearsal what that keeps away.
     one_voice: bool = True
     # Days after which what was done counts for half, for documents or interests that change; 0: it counts for ever.
     half_life_days: Annotated[float, Ge(0)] = 0.0

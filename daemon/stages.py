@@ -11,6 +11,7 @@ from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import Index
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
+from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Cycle
@@ -33,6 +34,7 @@ class Stages:
     bots: BotPolicy
     signals: SignalPolicy
     click_model: ClickModelPolicy
+    pooling: PoolingPolicy
     holdout: HoldoutPolicy
     triplets: TripletPolicy
     training: TrainingPolicy
@@ -43,7 +45,7 @@ class Stages:
     gate_documents: int
 
     def files(self, cycle: Cycle) -> Path:
-        """The directory of one cycle: holdout.parquet, triplets.parquet, training/."""
+        """The directory of one cycle: what mining leaves, and training/."""
         directory = self.directory / str(cycle.cycle_id)
         directory.mkdir(parents=True, exist_ok=True)
         return directory

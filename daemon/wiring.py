@@ -146,6 +146,7 @@ class Parts:
             bots=self.settings.bots,
             signals=self.settings.signals,
             click_model=self.settings.click_model,
+            pooling=self.settings.pooling,
             holdout=self.settings.holdout,
             triplets=self.settings.triplets,
             training=self.settings.training,

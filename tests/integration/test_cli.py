@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from relevanced.daemon.__main__ import run
+from tests.mined import write_cycle
 
 CORPUS = [
     {"_id": "d1", "title": "Tinnitus", "text": "Hearing noises in the absence of an external source."},
@@ -93,6 +95,25 @@ def test_searches_become_rows_and_status_counts_them(give):
 def test_a_cycle_without_clicks_ends_by_saying_so(give):
     status, said, _ = give("cycle", "run")
     assert (status, said.strip()) == (0, "Nothing was clicked yet, so there is nothing to learn from.")
+
+
+def test_a_triplet_says_why_it_is_one_and_nothing_of_what_few_people_typed(give, home):
+    status, _, complaint = give("triplets", "list")
+    assert (status, complaint) == (2, "No cycle has mined triplets yet; `relevanced cycle run` begins one.\n")
+    write_cycle(home / "cycles" / "90")
+    try:
+        listed = json.loads(give("triplets", "list", "--query", "itchy", "--json")[1])
+        assert (listed["cycle"], listed["triplets_in_all"]) == (90, 1)
+        triplet_id = listed["triplets"][0]["triplet_id"]
+        shown = json.loads(give("triplets", "show", triplet_id[:8], "--json")[1])
+        assert shown["positive"]["expected_clicks"] == pytest.approx(2.1)
+        assert [one["kind"] for one in shown["negatives"]] == ["skipped", "near_miss"]
+        status, said, _ = give("triplets", "show", triplet_id)
+        assert (status, f"Triplet {triplet_id} of cycle 90" in said, "Positive good" in said) == (0, True, True)
+        status, said, _ = give("triplets", "list")
+        assert (status, "Cycle 90 has 3 triplets." in said, "nym" in said) == (0, True, False)
+    finally:
+        shutil.rmtree(home / "cycles" / "90")
 
 
 def test_a_version_that_no_one_was_before_cannot_be_rolled_back(give):

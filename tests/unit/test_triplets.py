@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevanced.daemon.triplets import SCHEMA, TripletPolicy, mine_triplets
+from relevanced.daemon.near_queries import near_queries
+from relevanced.daemon.triplets import SCHEMA, TripletPolicy, documents_beside_positives, mine_triplets
 
 POLICY = TripletPolicy()
 
@@ -49,6 +50,10 @@ def test_a_triplet_says_what_was_asked_found_and_missed():
         "weight": pytest.approx(0.72),
         "source": "clicks",
         "negative_source": "near_miss",
+        "positive_rank": 1,
+        "positive_score": pytest.approx(0.8),
+        "near_miss_bar": pytest.approx(0.76),
+        "negative_evidence": [{"kind": "near_miss", "rank": 2, "score": pytest.approx(0.7)}],
     }
 
 
@@ -75,12 +80,43 @@ def test_documents_examined_and_skipped_come_before_near_misses():
     [triplet] = mine(judged, {"good": 0.8, "miss": 0.7, "unseen": 0.6, "skipped": 0.5}, TripletPolicy(negatives=3))
     assert triplet["negative_ids"] == ["skipped", "miss", "unseen"]
     assert triplet["negative_source"] == "near_miss+skipped"
+    assert [(one["kind"], one["rank"]) for one in triplet["negative_evidence"]] == [
+        ("skipped", 4),
+        ("near_miss", 2),
+        ("near_miss", 3),
+    ]
 
 
 def test_a_document_that_may_well_be_relevant_is_no_negative():
     judged = judgments(GOOD, ("q", "perhaps", 0.3, 0.9, 5.0))
     [triplet] = mine(judged, {"good": 0.8, "perhaps": 0.5})
     assert triplet["negative_ids"] == []
+
+
+@pytest.mark.parametrize(
+    ("near", "negatives"), [("q rash", []), ("q rash child", []), ("q cancer", ["miss", "skipped"])]
+)
+def test_what_may_answer_a_query_of_nearly_the_same_words_is_no_negative(near, negatives):
+    """Neither where live ranks it, nor where people examined and skipped it."""
+    judged = judgments(
+        ("rash q", "good", 0.9, 0.8, 3.0),
+        ("rash q", "skipped", 0.02, 0.9, 2.5),
+        (near, "miss", 0.11, 0.8, 3.0),
+        (near, "skipped", 0.3, 0.8, 3.0),
+    )
+    ranked = run({"good": 0.8, "miss": 0.7, "skipped": 0.5}, "rash q")
+    [triplet] = mine_triplets(judged, ranked, {"rash q": "rash q"}, POLICY).to_pylist()
+    assert sorted(triplet["negative_ids"]) == negatives
+
+
+def test_a_document_with_the_text_of_a_positive_is_no_negative():
+    judged = judgments(GOOD, ("q", "skipped", 0.02, 0.9, 2.5))
+    ranked = run({"good": 0.8, "miss": 0.7, "copy": 0.6, "skipped": 0.5})
+    texts = {"good": "a", "miss": "b", "copy": "a", "skipped": "a"}
+    [triplet] = mine_triplets(judged, ranked, {"q": "the query"}, POLICY, texts).to_pylist()
+    assert triplet["negative_ids"] == ["miss"]
+    assert documents_beside_positives(judged, ranked, POLICY) == set(texts)
+    assert documents_beside_positives(judgments(("q", "skipped", 0.02, 0.9, 2.5)), ranked, POLICY) == set()
 
 
 def test_a_query_without_a_positive_or_without_an_anchor_teaches_nothing():
@@ -123,3 +159,23 @@ def test_no_negative_is_a_positive_or_notable_or_too_near_whatever_the_judgments
             assert grades.get(name, 0) <= policy.max_negative_grade
             if judged.get(name, (0, 0, 0))[2] < policy.min_expected_clicks:
                 assert scores[name] < scores[triplet["positive_id"]]
+
+
+keys = st.sampled_from(["skin rash", "rash of the skin", "skin rash child", "skin cancer", "fever"])
+
+
+@given(
+    st.dictionaries(st.tuples(keys, st.sampled_from(documents)), unit, max_size=20),
+    st.dictionaries(st.sampled_from(documents), st.sampled_from("abc")),
+)
+def test_no_negative_answers_a_near_query_or_repeats_a_positive_whatever_the_judgments(grades, texts):
+    judged = judgments(*((key, name, grade, 1.0, 3.0) for (key, name), grade in grades.items()))
+    anchors = {key: key for key, _ in grades}
+    ranked = run({name: -float(place) for place, name in enumerate(documents)}, "fever")
+    near = near_queries(anchors, POLICY.near_similarity)
+    for triplet in mine_triplets(judged, ranked, anchors, POLICY, texts).to_pylist():
+        key = triplet["query_key"]
+        for name in triplet["negative_ids"]:
+            together = [grades.get((other, name), 0.0) for other in (key, *near.get(key, []))]
+            assert max(together) <= POLICY.max_negative_grade
+            assert texts.get(name, name) != texts.get(triplet["positive_id"])
