@@ -111,7 +111,7 @@ def prior_ranks(base: pa.Table, live: pa.Table, newest: pa.Table, taught: Collec
     taught_base, other_base = base.filter(mask), base.filter(pc.invert(mask))
     parts = []
     for some, model in ((taught_base, live), (other_base, newest)):
-        known = pc.is_in(model["query_key"], value_set=pc.unique(some["query_key"]).combine_chunks())
+        known = pc.is_in(model["query_key"], value_set=pc.unique(some["query_key"]))
         # Base itself is given as live until something was promoted, and is pooled with nothing.
         parts.append(some.select(RANKS) if model is base else pool_ranks(some, model.filter(known)))
     return pa.concat_tables(parts)

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from relevanced import sql
 from relevanced.consumers.clicks import CLICK
+from relevanced.consumers.feedback import FEEDBACK
 from relevanced.consumers.impressions import IMPRESSION, QUERY
 from relevanced.daemon.bots import BotPolicy
+from relevanced.daemon.signals import SignalPolicy
 
 MORNING = datetime(2026, 1, 5, 8, tzinfo=UTC)
 POLICY = BotPolicy()
+SIGNALS = SignalPolicy()
 
 
 class Traffic:
@@ -69,7 +72,9 @@ class Traffic:
             typed = log.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).to_arrow_table()
             keys = typed.select(["user_query"]).append_column("query_key", typed["user_query"])
             log.register("query_keys", keys)
-            return typed.to_pylist(), log.execute(sql.duckdb["evidence"]).to_arrow_table().to_pylist()
+            log.register("signals", SIGNALS.table())
+            evidence = log.execute(sql.duckdb["evidence"], SIGNALS.parameters()).to_arrow_table()
+            return typed.to_pylist(), evidence.to_pylist()
 
     def _log(self) -> duckdb.DuckDBPyConnection:
         log = duckdb.connect(config={"threads": 1})
@@ -77,6 +82,7 @@ class Traffic:
         log.register("query", pa.Table.from_pylist(self.queries, schema=QUERY.append(received)))
         log.register("impression", pa.Table.from_pylist(self.impressions, schema=IMPRESSION))
         log.register("click", pa.Table.from_pylist(self.clicks, schema=CLICK))
+        log.register("feedback", FEEDBACK.empty_table())
         return log
 
 

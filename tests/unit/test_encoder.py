@@ -13,6 +13,7 @@ from relevanced.daemon.encoder import BATCH_TOKENS, TransformerEncoder, batches_
 from tests.tiny import WORDS, make_tiny_model
 
 CPU = torch.device("cpu")
+BF16 = 1e-3  # how far a unit vector's parts may be off where the CPU computes in bf16
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,13 @@ def texts_of_mixed_lengths(count):
 def test_documents_come_back_in_their_order_and_as_sentence_transformers_encodes_them(directory, encoder):
     texts = texts_of_mixed_lengths(300)
     expected = SentenceTransformer(str(directory), device="cpu").encode(texts, prompt_name="document")
-    np.testing.assert_allclose(expected, encoder.encode_documents(texts), atol=1e-5)
+    np.testing.assert_allclose(expected, encoder.encode_documents(texts), atol=BF16)
 
 
 def test_queries_have_the_prompt_that_the_model_names(directory, encoder):
     expected = SentenceTransformer(str(directory), device="cpu").encode(["red eye"], prompt_name="query")
-    np.testing.assert_allclose(expected, encoder.encode_queries(["red eye"]), atol=1e-5)
-    assert not np.allclose(encoder.encode_queries(["red eye"]), encoder.encode_documents(["red eye"]), atol=1e-3)
+    np.testing.assert_allclose(expected, encoder.encode_queries(["red eye"]), atol=BF16)
+    assert not np.allclose(encoder.encode_queries(["red eye"]), encoder.encode_documents(["red eye"]), atol=10 * BF16)
 
 
 def test_vectors_are_float32_of_unit_length_also_where_the_model_does_not_normalise(tmp_path):
@@ -66,7 +67,7 @@ def test_many_threads_get_what_one_gets(encoder):
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(encoder.encode_documents, lots))
     for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+        np.testing.assert_allclose(one, other, atol=BF16)
 
 
 def test_loading_a_model_says_nothing_on_the_terminal(directory, capfd):

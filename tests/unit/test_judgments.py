@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relevanced.daemon.click_model import ClickModel, ClickModelPolicy
 from relevanced.daemon.judgments import judge, judge_naively
-from relevanced.daemon.pairs import pool_ranks
+from relevanced.daemon.pairs import pool_ranks, prior_ranks
 from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, fit_click_model, simulate
 
 POLICY = ClickModelPolicy()
@@ -288,3 +288,17 @@ def test_at_face_value_every_click_is_right_and_every_other_showing_is_wrong(row
     clicked = {row[:2] for row in rows if row[5]}
     for row in judgments.to_pylist():
         assert row["grade"] == ((row["query_key"], row["document_id"]) in clicked)
+
+
+def test_the_prior_goes_by_the_newest_candidate_where_it_was_taught_nothing():
+    base = ranks(("taught", "d1", 1), ("other", "d1", 4))
+    live = ranks(("taught", "d1", 4), ("other", "d1", 1))
+    newest = ranks(("taught", "d1", 9), ("other", "d1", 1), ("other", "d2", 2))
+
+    def found(live_run: pa.Table, newest_run: pa.Table) -> dict[tuple[str, str], int]:
+        rows = prior_ranks(base, live_run, newest_run, {"taught"}).to_pylist()
+        return {(row["query_key"], row["document_id"]): row["rank"] for row in rows}
+
+    assert found(live, newest) == {("taught", "d1"): 2, ("other", "d1"): 2, ("other", "d2"): 3}
+    assert found(base, newest) == {("taught", "d1"): 1, ("other", "d1"): 2, ("other", "d2"): 3}
+    assert found(base, base) == {("taught", "d1"): 1, ("other", "d1"): 4}

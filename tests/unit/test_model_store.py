@@ -49,7 +49,7 @@ def test_the_directory_alone_says_how_to_encode(store, base):
         (encoder.encode_queries([text]), plain.encode(["red " + text])),
         (encoder.encode_documents([text]), plain.encode(["the " + text])),
     ):
-        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+        np.testing.assert_allclose(vectors, expected, atol=1e-3)  # bf16, where the CPU computes in it
 
 
 def test_a_model_keeps_its_own_prompts_and_limit_unless_told_otherwise(store, base):

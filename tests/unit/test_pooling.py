@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ MODEL = ClickModel(
     click_rates=np.array([0.1, 0.6]),
     priors=np.array([0.4, 0.1, 0.02]),
     iterations=1,
-    pushed=(0.001, 0.8),
+    pushed=0.001,
 )
 Row = tuple[str, str, int, int, int]  # query_key, document_id, position, shown, clicks
 ONE, OTHER = "skin rash", "rash of the skin"
@@ -66,7 +67,7 @@ def test_nor_does_it_where_siblings_have_no_share(rows):
 
 @given(st.integers(1, 50), st.integers(1, 30), st.integers(1, 50), st.integers(1, 30))
 def test_clicks_under_both_raise_both_and_make_both_surer(position, clicks, other_position, other_clicks):
-    honest = replace(MODEL, pushed=(0.0, 0.5))
+    honest = replace(MODEL, pushed=0.0)
     rows = ((ONE, "d1", position, clicks, clicks), (OTHER, "d1", other_position, other_clicks, other_clicks))
     alone = judged(*rows, model=honest)
     for before, after in zip(alone.to_pylist(), pooled(alone).to_pylist(), strict=True):
@@ -78,7 +79,10 @@ def test_clicks_under_both_raise_both_and_make_both_surer(position, clicks, othe
 def test_only_queries_of_equal_stems_hear_one_another(rows):
     """So nothing crosses the sides of the holdout: each side judges as if there were no other."""
     judgments = judged(*rows)
-    sides = split(judgments, HoldoutPolicy(share=0.5))
+    keys = pc.unique(judgments["query_key"])
+    never = pa.nulls(len(keys), pa.timestamp("us", "UTC"))
+    typed = pa.table({"query_key": keys, "first_typed": never, "last_typed": never})
+    sides = (side.select(judgments.schema.names) for side in split(judgments, typed, HoldoutPolicy(share=0.5)))
     apart, together = (by_pair(pooled(side)) for side in sides), by_pair(pooled(judgments))
     assert {pair: row for side in apart for pair, row in side.items()} == together
 
