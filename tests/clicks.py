@@ -2,11 +2,13 @@
 Simulated searchers for tests of the click model: numpy only, the truth known.
 
 Queries are Zipf distributed. A version ranks each query's documents by a noisy score in which relevance shows; a
-searcher examines position k with probability curve[k - 1] and clicks on what was examined, by its relevance.
+searcher examines position k with probability curve[k - 1] and clicks on what was examined, by its relevance. Some read
+on only until they have found something (a cascade), some click at the top whatever stands there (trust).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,7 @@ class Traffic:
     other_click_rate: float = 0.1  # of an examined other one
     swap_probability: float = 0.0  # of each pair of neighbours
     abandonment: float = 0.0  # share of sessions that look at nothing
+    reading: Literal["pbm", "cascade", "trust"] = "pbm"
     skill: Sequence[float] = (2.0,)  # of each version: standard deviations between relevant and other documents
     candidates: int = 60  # documents a query might be answered with
     seed: int = 0
@@ -77,14 +80,14 @@ def simulate(traffic: Traffic) -> Log:
         query = rng.choice(traffic.queries, per_version, p=popularity)
         shown = _swapped(orders[-1][query, :depth], traffic.swap_probability, rng)
         looks = rng.random((per_version, 1)) >= traffic.abandonment
-        examined = (rng.random(shown.shape) < np.asarray(traffic.curve)) & looks
-        rate = np.where(relevant[query[:, None], shown], traffic.relevant_click_rate, traffic.other_click_rate)
-        clicked = examined & (rng.random(shown.shape) < rate)
+        answers = relevant[query[:, None], shown]
+        clicked = _clicked(answers, looks, traffic, rng)
         parts.append(
             (
                 np.repeat(query, depth),
                 shown.ravel(),
                 np.tile(np.arange(1, depth + 1), per_version),
+                (np.cumsum(clicked, axis=1) > clicked).ravel(),
                 clicked.ravel(),
                 np.full(shown.size, version),
             )
@@ -101,16 +104,36 @@ def _swapped(shown: np.ndarray, probability: float, rng: np.random.Generator) ->
     return shown
 
 
+def _clicked(answers: np.ndarray, looks: np.ndarray, traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
+    curve = np.asarray(traffic.curve)
+    rate = np.where(answers, traffic.relevant_click_rate, traffic.other_click_rate)
+    if traffic.reading == "trust":  # arXiv:1901.05755: what stands at the top is clicked for standing there
+        rate = np.where(answers, rate, rate + 0.15 / np.arange(1, len(curve) + 1))
+    draws, wanted = rng.random(answers.shape), rng.random(answers.shape) < rate
+    if traffic.reading != "cascade":
+        return (draws < curve) & looks & wanted
+    goes_on = draws < np.append(1.0, curve[1:] / curve[:-1])
+    satisfied = wanted & (rng.random(answers.shape) < np.where(answers, 0.8, 0.2))
+    before = np.cumsum(satisfied, axis=1) - satisfied
+    return np.logical_and.accumulate(goes_on, axis=1) & (before == 0) & looks & wanted
+
+
 def _evidence(
-    query: np.ndarray, document: np.ndarray, position: np.ndarray, clicked: np.ndarray, version: np.ndarray
+    query: np.ndarray,
+    document: np.ndarray,
+    position: np.ndarray,
+    after_click: np.ndarray,
+    clicked: np.ndarray,
+    version: np.ndarray,
 ) -> pa.Table:
-    cells, cell = np.unique(np.stack([query, document, position, version]), axis=1, return_inverse=True)
+    cells, cell = np.unique(np.stack([query, document, position, after_click, version]), axis=1, return_inverse=True)
     return pa.table(
         {
             "query_key": [f"q{number}" for number in cells[0]],
             "document_id": [f"q{number}d{name}" for number, name in zip(cells[0], cells[1], strict=True)],
             "position": pa.array(cells[2], pa.int32()),
-            "version": [str(number) for number in cells[3]],
+            "after_click": cells[3].astype(bool),
+            "version": [str(number) for number in cells[4]],
             "shown": np.bincount(cell.ravel()).astype(np.float64),
             "clicks": np.bincount(cell.ravel(), weights=clicked),
         }
