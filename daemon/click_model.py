@@ -26,9 +26,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Interval
 from scipy.optimize import isotonic_regression
-from scipy.special import logit, softmax
+from scipy.special import expit, logit, softmax
 
-from relevanced.daemon.pairs import PLACES, POSITIONS, Floats, Pairs, gather, sums
+from relevanced.daemon.acceleration import Anderson
+from relevanced.daemon.pairs import POSITIONS, Floats, Pairs, gather, sums
 from relevanced.daemon.signals import CLICK, LIFTS, SignalPolicy
 
 _INNER_STEPS: Final = 10  # cost nothing beside the pass over the cells, and save some of those
@@ -102,15 +103,15 @@ class ClickModel:
         it did. A skip says the less the less its place is examined.
         """
         of_response = np.log([self.lift(name) for name in pairs.responses])
-        skipped = sums(pairs.pair, pairs.skips * self.of_skip(self.examined(pairs))[pairs.place], len(pairs))
-        return skipped + sums(pairs.answered, pairs.actors * of_response[pairs.response], len(pairs))
+        odds: Floats = pairs.skipped @ self.of_skip(self.examined(pairs)) + pairs.did @ of_response
+        return odds
 
     def log_odds_pushed(self, pairs: Pairs) -> Floats:
         """log P(clicks and skips | pushed) - log P(clicks and skips | R = 0), (pairs,)."""
         rate = self.click_rates[0] * self.examined(pairs)
         of_click, of_skip = np.log(self.pushed[1] / rate), np.log1p(-self.pushed[1]) - np.log1p(-rate)
-        added = pairs.clicks * of_click[pairs.place] + pairs.skips * of_skip[pairs.place]
-        return sums(pairs.pair, added, len(pairs))
+        odds: Floats = pairs.clicked @ of_click + pairs.skipped @ of_skip
+        return odds
 
     def posterior(self, pairs: Pairs) -> Floats:
         """P(other), P(relevant), P(pushed) of each pair, (3, pairs)."""
@@ -143,12 +144,38 @@ def fit_pairs(pairs: Pairs, deepest: int, policy: ClickModelPolicy, signals: Sig
 def _converge(
     pairs: Pairs, model: ClickModel, start: ClickModel, policy: ClickModelPolicy, signals: SignalPolicy
 ) -> ClickModel:
+    anderson, before = Anderson(), model
     for _ in range(policy.max_iterations):
-        before = model
-        model = _maximise(pairs, model.posterior(pairs), model, start, policy, signals)
-        if _largest_change(before, model) < policy.tolerance:
-            break
-    return model
+        after = _maximise(pairs, before.posterior(pairs), before, start, policy, signals)
+        if _largest_change(before, after) < policy.tolerance:
+            return after
+        before = _moved(after, anderson.propose(_coordinates(before), _coordinates(after)))
+    return after
+
+
+def _coordinates(model: ClickModel) -> Floats:
+    """What an iteration estimates, as one vector without bounds: logarithms, of probabilities their logits."""
+    assert model.examination is not None  # that of a fit
+    probabilities = [model.click_rates, model.priors, np.array(model.pushed)]
+    logits = logit(np.clip(np.concatenate(probabilities), 1e-12, 1 - 1e-12))
+    return np.concatenate([np.log([*model.examination.ravel(), *model.lifts.values()]), logits])
+
+
+def _moved(model: ClickModel, coordinates: Floats) -> ClickModel:
+    """Put the model where the vector says, within its bounds; what the vector leaves out stays."""
+    assert model.examination is not None
+    sizes = np.cumsum([model.examination.size, len(model.lifts), len(model.click_rates), len(model.priors)])
+    examined, lifts, rates, priors, pushed = np.split(coordinates, sizes)
+    share, rate = expit(pushed)
+    examination = np.minimum(np.exp(examined), 1.0).reshape(model.examination.shape)
+    return replace(
+        model,
+        examination=examination,
+        lifts=dict(zip(model.lifts, np.exp(lifts).tolist(), strict=True)),
+        click_rates=np.array([min(expit(rates[0]), expit(rates[1]) / _LEAST_LIFT), expit(rates[1])]),
+        priors=expit(priors),
+        pushed=(float(min(share, _MOST_PUSHED)), float(rate)) if model.pushed[0] else model.pushed,
+    )
 
 
 def _start(deepest: int, pairs: Pairs, signals: SignalPolicy) -> ClickModel:
@@ -173,11 +200,7 @@ def _maximise(
     signals: SignalPolicy,
 ) -> ClickModel:
     """Fit the model to the pairs' posterior, (3, pairs); whether a skipped impression was examined is latent too."""
-    places = len(pairs.surfaces) * PLACES
-    clicks, skips = (
-        np.stack([sums(pairs.place, share[pairs.pair] * counts, places) for share in posterior])
-        for counts in (pairs.clicks, pairs.skips)
-    )  # (3, places) each
+    clicks, skips = posterior @ pairs.clicked, posterior @ pairs.skipped  # (3, places) each
     shares = posterior[:2]
     examination, click_rates = model.examined(pairs), model.click_rates
     common, some = model.propensities, policy.click_rate_pseudo_count
@@ -243,7 +266,7 @@ def _lifts(
     its lift says, so a rare kind stays near its start however many clicks there are.
     """
     kinds = len(pairs.responses)
-    done = np.stack([sums(pairs.response, share[pairs.answered] * pairs.actors, kinds) for share in shares])
+    done = shares @ pairs.did
     lifts = np.array([start.lifts[name] for name in pairs.responses])
     other, relevant = done.sum(axis=1) + 1e-9  # where nothing was done yet, as the lifts say
     believed = lifts * relevant / (lifts * relevant + LIFTS[CLICK] * other) if kinds else lifts

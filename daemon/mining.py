@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 
 from relevanced import sql
 from relevanced.daemon.bots import marked_bots
-from relevanced.daemon.click_model import ClickModel, fit_click_model
+from relevanced.daemon.click_model import ClickModel, fit_pairs
 from relevanced.daemon.documents import document_texts
 from relevanced.daemon.files import whole_file
 from relevanced.daemon.history import base_version, version
 from relevanced.daemon.holdout import split
-from relevanced.daemon.judgments import judge, judge_naively
-from relevanced.daemon.pairs import pool_ranks
+from relevanced.daemon.judgments import judge_naively, judge_pairs
+from relevanced.daemon.pairs import gather, pool_ranks
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -50,9 +50,11 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     live_run = base_run if live == base else run_of(stages, live, shown, progress)
     # The base model never saw a click, so it confirms no labels; what live has lifted since is known by live alone.
     ranks = base_run if live == base else pool_ranks(base_run, live_run)
-    click_model = fit_click_model(evidence, ranks, stages.click_model, stages.signals)
+    deepest = pc.max(ranks["rank"]).as_py() or 0
+    pairs = gather(evidence, ranks, deepest)
+    click_model = fit_pairs(pairs, deepest, stages.click_model, stages.signals)
     naive = stages.click_model.method == "naive"
-    judgments = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
+    judgments = judge_naively(evidence) if naive else judge_pairs(pairs, click_model)
     training, held_out = split(judgments, stages.holdout)
 
     triplets = mine_triplets(training, live_run, anchors, stages.triplets)
