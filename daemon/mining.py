@@ -16,6 +16,7 @@ from relevanced import sql
 from relevanced.daemon.bots import marked_bots
 from relevanced.daemon.click_model import ClickModel, fit_pairs
 from relevanced.daemon.documents import document_texts
+from relevanced.daemon.evidence import read_evidence
 from relevanced.daemon.files import whole_file
 from relevanced.daemon.history import base_version, version
 from relevanced.daemon.holdout import split
@@ -37,8 +38,14 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
     typed = stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}, min_actors=stages.privacy.min_actors)
     keys, anchors = _typed(typed)
-    tables = {"query_keys": keys, "bots": bots, "signals": stages.signals.table()}
-    evidence = stages.log_store.read("evidence", snapshot_id, tables, **stages.signals.parameters())
+    evidence = read_evidence(
+        stages.log_store,
+        snapshot_id,
+        query_keys=keys,
+        bots=bots,
+        signals=stages.signals,
+        directory=stages.directory,
+    )
     _note_judged_queries(stages, cycle, snapshot_id)
     live = stages.promotion.serving().live_version_id
     if not pc.sum(evidence["clicks"]).as_py() or live is None:

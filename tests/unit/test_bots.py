@@ -15,6 +15,7 @@ from relevanced import sql
 from relevanced.consumers.clicks import CLICK
 from relevanced.consumers.impressions import IMPRESSION, QUERY
 from relevanced.daemon.bots import BotPolicy
+from relevanced.daemon.signals import SignalPolicy
 
 MORNING = datetime(2026, 1, 5, 8, tzinfo=UTC)
 POLICY = BotPolicy()
@@ -69,7 +70,12 @@ class Traffic:
             typed = log.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).to_arrow_table()
             keys = typed.select(["user_query"]).append_column("query_key", typed["user_query"])
             log.register("query_keys", keys)
-            return typed.to_pylist(), log.execute(sql.duckdb["evidence"]).to_arrow_table().to_pylist()
+            columns = ("query_id", "document_id", "action", "client_id", "session_id")
+            log.register("feedback", pa.table({name: pa.array([], pa.string()) for name in columns}))
+            log.register("signals", SignalPolicy().table())
+            log.register("applications_from_0", log.execute(sql.duckdb["applications_from_0"]).to_arrow_table())
+            evidence = log.execute(sql.duckdb["evidence"], SignalPolicy().parameters()).to_arrow_table()
+            return typed.to_pylist(), evidence.to_pylist()
 
     def _log(self) -> duckdb.DuckDBPyConnection:
         log = duckdb.connect(config={"threads": 1})
