@@ -178,7 +178,11 @@ def test_a_cycle_begun_again_takes_what_is_kept_and_other_settings_or_a_forgotte
     assert statements.count("evidence") == 1
 
 
-def test_positions_that_turn_out_to_count_from_0_are_read_anew_everywhere(store: LogStore, tmp_path: Path) -> None:
+def test_positions_that_turn_out_to_count_from_0_are_read_anew_everywhere(
+    store: LogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST", 2.0)  # go on however much is touched
+
     def show(query_id: str, position: int) -> None:
         common = {
             "query_id": query_id,
