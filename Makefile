@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check bench-ingest bench-propensities format clean
+.PHONY: help demo test check bench-ingest bench-propensities bench-judgments format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ check: .venv/.built ## the static checks: style, types, import contracts, unused
 
 bench-propensities: .venv/.built ## how far off the estimated position bias is, over seeds and curves
 	$(BIN)/python -m tests.bench.propensities
+
+bench-judgments: .venv/.built ## evidence and judgments of 5 million simulated sessions, all of them and a tenth more
+	$(BIN)/python -m tests.bench.judgments
 
 bench-ingest: .venv/.built ## 300,000 records from a broker into the log store, beside a bare poll
 	$(BIN)/python -m tests.bench.ingest

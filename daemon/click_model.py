@@ -24,9 +24,10 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Interval
 from scipy.optimize import isotonic_regression
-from scipy.special import logit, logsumexp, softmax
+from scipy.special import expit, logit, logsumexp, softmax
 
-from relevanced.daemon.pairs import PLACES, POSITIONS, Floats, Pairs, sums
+from relevanced.daemon.acceleration import Anderson
+from relevanced.daemon.pairs import POSITIONS, Floats, Pairs, sums
 from relevanced.daemon.signals import CLICK, LIFTS, SignalPolicy
 
 _INNER_STEPS: Final = 10  # cost nothing beside the pass over the cells, and save some of those
@@ -102,8 +103,8 @@ class ClickModel:
         it did. A skip says the less the less its place is examined.
         """
         of_response = np.log([self.lift(name) for name in pairs.responses])
-        skipped = sums(pairs.pair, pairs.skips * self.of_skip(self.examined(pairs))[pairs.place], len(pairs))
-        return skipped + sums(pairs.answered, pairs.actors * of_response[pairs.response], len(pairs))
+        odds: Floats = pairs.skipped @ self.of_skip(self.examined(pairs)) + pairs.did @ of_response
+        return odds
 
     def log_odds_pushed(self, pairs: Pairs) -> Floats:
         """log P(clicks and skips | pushed) - log P(clicks and skips | R = 0), (pairs,)."""
@@ -112,8 +113,7 @@ class ClickModel:
         for share in _PUSHERS:
             pushed = share + (1 - share) * rate
             of_click, of_skip = np.log(pushed / rate), np.log1p(-pushed) - np.log1p(-rate)
-            added = pairs.clicks * of_click[pairs.place] + pairs.skips * of_skip[pairs.place]
-            odds.append(sums(pairs.pair, added, len(pairs)))
+            odds.append(pairs.clicked @ of_click + pairs.skipped @ of_skip)
         mixed: Floats = logsumexp(odds, axis=0) - np.log(len(odds))
         return mixed
 
@@ -150,12 +150,37 @@ def refit(pairs: Pairs, model: ClickModel, policy: ClickModelPolicy, signals: Si
 def _converge(
     pairs: Pairs, model: ClickModel, start: ClickModel, policy: ClickModelPolicy, signals: SignalPolicy
 ) -> ClickModel:
+    anderson, before = Anderson(), model
     for _ in range(policy.max_iterations):
-        before = model
-        model = _maximise(pairs, model.posterior(pairs), model, start, policy, signals)
-        if _largest_change(before, model) < policy.tolerance:
-            break
-    return model
+        after = _maximise(pairs, before.posterior(pairs), before, start, policy, signals)
+        if _largest_change(before, after) < policy.tolerance:
+            return after
+        before = _moved(after, anderson.propose(_coordinates(before), _coordinates(after)))
+    return after
+
+
+def _coordinates(model: ClickModel) -> Floats:
+    """What an iteration estimates, as one vector without bounds: logarithms, of probabilities their logits."""
+    assert model.examination is not None  # that of a fit
+    probabilities = [model.click_rates, model.priors, np.array([model.pushed])]
+    logits = logit(np.clip(np.concatenate(probabilities), 1e-12, 1 - 1e-12))
+    return np.concatenate([np.log([*model.examination.ravel(), *model.lifts.values()]), logits])
+
+
+def _moved(model: ClickModel, coordinates: Floats) -> ClickModel:
+    """Put the model where the vector says, within its bounds; what the vector leaves out stays."""
+    assert model.examination is not None
+    sizes = np.cumsum([model.examination.size, len(model.lifts), len(model.click_rates), len(model.priors)])
+    examined, lifts, rates, priors, pushed = np.split(coordinates, sizes)
+    examination = np.minimum(np.exp(examined), 1.0).reshape(model.examination.shape)
+    return replace(
+        model,
+        examination=examination,
+        lifts=dict(zip(model.lifts, np.exp(lifts).tolist(), strict=True)),
+        click_rates=np.array([min(expit(rates[0]), expit(rates[1]) / _LEAST_LIFT), expit(rates[1])]),
+        priors=expit(priors),
+        pushed=float(min(expit(pushed[0]), _MOST_PUSHED)) if model.pushed else 0.0,
+    )
 
 
 def _start(deepest: int, pairs: Pairs, signals: SignalPolicy) -> ClickModel:
@@ -180,11 +205,7 @@ def _maximise(
     signals: SignalPolicy,
 ) -> ClickModel:
     """Fit the model to the pairs' posterior, (3, pairs); whether a skipped impression was examined is latent too."""
-    places = len(pairs.surfaces) * PLACES
-    clicks, skips = (
-        np.stack([sums(pairs.place, share[pairs.pair] * counts, places) for share in posterior[:2]])
-        for counts in (pairs.clicks, pairs.skips)
-    )  # (2, places) each
+    clicks, skips = posterior[:2] @ pairs.clicked, posterior[:2] @ pairs.skipped  # (2, places) each
     examination, click_rates = model.examined(pairs), model.click_rates
     common, some = model.propensities, policy.click_rate_pseudo_count
     for _ in range(_INNER_STEPS):
@@ -244,7 +265,7 @@ def _lifts(
     its lift says, so a rare kind stays near its start however many clicks there are.
     """
     kinds = len(pairs.responses)
-    done = np.stack([sums(pairs.response, share[pairs.answered] * pairs.actors, kinds) for share in shares])
+    done = shares @ pairs.did
     lifts = np.array([start.lifts[name] for name in pairs.responses])
     other, relevant = done.sum(axis=1) + 1e-9  # where nothing was done yet, as the lifts say
     believed = lifts * relevant / (lifts * relevant + LIFTS[CLICK] * other) if kinds else lifts

@@ -26,6 +26,7 @@ from duckdb import DuckDBPyConnection
 from relevanced import sql
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput, Retry
+from relevanced.daemon.evidence import drop_evidence
 from relevanced.daemon.files import whole_file
 from relevanced.daemon.lease import Lease
 from relevanced.daemon.log_store import LogStore
@@ -110,6 +111,7 @@ def forget(
             progress("Forgetting", 1, 5)
             trained, perhaps = _lineage(cursor, database)
             spooled = erase_spool(traces)
+            drop_evidence(cycles)
             copies = sum(_erase_copies(file, traces) for file in sorted(cycles.rglob("*.parquet")))
         progress("Forgetting", 2, 5)
 

@@ -35,7 +35,11 @@ def judge(evidence: pa.Table, ranks: pa.Table, model: ClickModel) -> pa.Table:
         often it was shown): how likely such a document is found by its clicks at all. places and responses: the
         evidence, by place, with P(examined) there, and by what was done.
     """
-    pairs = gather(evidence, ranks, len(model.priors) - 1)
+    return judge_pairs(gather(evidence, ranks, len(model.priors) - 1), model)
+
+
+def judge_pairs(pairs: Pairs, model: ClickModel) -> pa.Table:
+    """As judge, of evidence that is gathered, as it was to fit the model."""
     examination = model.examined(pairs)[pairs.place]
     log_odds = model.log_odds(pairs)
     posterior = model.posterior(pairs)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import duckdb
 import psycopg
@@ -204,20 +204,26 @@ class LogStore:
             return int(snapshot_id)
 
     def read(
-        self, statement_name: str, snapshot_id: int, tables: Mapping[str, pa.Table] | None = None, **parameters: Any
+        self,
+        statement_name: str,
+        snapshot_id: int,
+        tables: Mapping[str, pa.Table] | None = None,
+        views: Literal["view_snapshot", "view_touched"] = "view_snapshot",
+        **parameters: Any,
     ) -> pa.Table:
         """
         Run a statement of sql/duckdb over the log as of a snapshot.
 
         Args:
             tables: given to the statement under their names, beside the log's own.
+            views: what makes the log's own; some searches alone need the table `touched`.
             parameters: for the statement's $names.
         """
         with self._cursor() as cursor:
             cursor.execute("SET VARIABLE snapshot_id = $snapshot_id", {"snapshot_id": snapshot_id})
-            cursor.execute(sql.duckdb["view_snapshot"])
             for name, table in (tables or {}).items():
                 cursor.register(name, table)
+            cursor.execute(sql.duckdb[views])
             return cursor.execute(sql.duckdb[statement_name], parameters).to_arrow_table()
 
     def close(self) -> None:

@@ -18,11 +18,12 @@ from relevanced.daemon.bots import marked_bots
 from relevanced.daemon.click_model import ClickModel, fit_pairs
 from relevanced.daemon.click_model_file import to_json
 from relevanced.daemon.documents import document_texts
+from relevanced.daemon.evidence import read_evidence
 from relevanced.daemon.files import whole_file, write_text
 from relevanced.daemon.history import base_version, cycles, kept_versions, version
 from relevanced.daemon.holdout import split
 from relevanced.daemon.identification import Identification, identify
-from relevanced.daemon.judgments import judge, judge_naively
+from relevanced.daemon.judgments import judge_naively, judge_pairs
 from relevanced.daemon.pairs import gather, prior_ranks
 from relevanced.daemon.pooling import pool_siblings
 from relevanced.daemon.ports import Progress
@@ -43,8 +44,14 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
     typed = stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}, min_actors=stages.privacy.min_actors)
     keys, anchors, actors = _typed(typed)
-    tables = {"query_keys": keys, "bots": bots, "signals": stages.signals.table()}
-    evidence = stages.log_store.read("evidence", snapshot_id, tables, **stages.signals.parameters())
+    evidence = read_evidence(
+        stages.log_store,
+        snapshot_id,
+        query_keys=keys,
+        bots=bots,
+        signals=stages.signals,
+        directory=stages.directory,
+    )
     _note_judged_queries(stages, cycle, snapshot_id)
     live = stages.promotion.serving().live_version_id
     if not pc.sum(evidence["clicks"]).as_py() or live is None:
@@ -62,7 +69,7 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     click_model = fit_pairs(pairs, deepest, stages.click_model, stages.signals)
     bias = identify(pairs, click_model, stages.click_model, stages.signals)
     naive = stages.click_model.method == "naive"
-    alone = judge_naively(evidence) if naive else judge(evidence, ranks, click_model)
+    alone = judge_naively(evidence) if naive else judge_pairs(pairs, click_model)
     judgments = alone if naive else pool_siblings(alone, ranks, click_model.priors, stages.pooling)
     when = keys.append_column("first_typed", typed["first_typed"]).append_column("last_typed", typed["last_typed"])
     training, held_out = split(judgments, when, stages.holdout)

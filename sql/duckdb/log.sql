@@ -63,3 +63,14 @@ CREATE TEMP VIEW click AS FROM lake.click AT (VERSION => getvariable('snapshot_i
 CREATE TEMP VIEW feedback AS FROM lake.feedback AT (VERSION => getvariable('snapshot_id'));
 CREATE TEMP VIEW dead_letter AS FROM lake.dead_letter AT (VERSION => getvariable('snapshot_id'));
 CREATE TEMP VIEW source_offset AS FROM lake.source_offset AT (VERSION => getvariable('snapshot_id'));
+
+-- view_touched --
+-- Likewise the searches whose hashes the caller registered as `touched`, and what belongs to them.
+CREATE TEMP VIEW query AS
+FROM lake.query AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);
+CREATE TEMP VIEW impression AS
+FROM lake.impression AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);
+CREATE TEMP VIEW click AS
+FROM lake.click AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);
+CREATE TEMP VIEW feedback AS
+FROM lake.feedback AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);

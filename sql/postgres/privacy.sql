@@ -20,8 +20,9 @@ DELETE FROM relevanced.privacy_key AS old
                 WHERE next.key_number > old.key_number AND next.created_at < %(before)s);
 
 -- needed_snapshots --
--- The log as of which the open cycle mines, and those of which versions that may serve were trained.
-SELECT snapshot_id FROM relevanced.cycle WHERE ended_at IS NULL AND snapshot_id IS NOT NULL
+-- The log as of which the open cycle mines or the last one did, from which the next goes on, and those of which versions
+-- that may serve were trained.
+(SELECT snapshot_id FROM relevanced.cycle WHERE snapshot_id IS NOT NULL ORDER BY cycle_id DESC LIMIT 1)
  UNION
 SELECT (manifest->>'snapshot_id')::bigint
   FROM relevanced.version

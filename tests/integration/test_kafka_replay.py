@@ -18,8 +18,10 @@ from relevanced.consumers.kafka_sink import KafkaSink
 from relevanced.daemon.config import KafkaPolicy, Settings
 from relevanced.daemon.consuming import consume_until_empty, consume_until_stopped
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.evidence import read_evidence
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.rehearsal.broker import running_broker
+from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.wiring import Parts
 
 
@@ -39,8 +41,8 @@ def search(query: str, *documents: str) -> dict[str, object]:
 
 
 def evidence(log_store: LogStore) -> list[tuple[str, int, int, int]]:
-    tables = {"query_keys": pa.table({"user_query": ["fever"], "query_key": ["fever"]}), "bots": NO_BOTS}
-    found = log_store.read("evidence", log_store.snapshot(), tables)
+    keys = pa.table({"user_query": ["fever"], "query_key": ["fever"]})
+    found = read_evidence(log_store, log_store.snapshot(), query_keys=keys, bots=NO_BOTS, signals=SignalPolicy())
     return [(row["document_id"], row["position"], row["shown"], row["clicks"]) for row in found.to_pylist()]
 
 

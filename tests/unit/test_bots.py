@@ -73,6 +73,7 @@ class Traffic:
             keys = typed.select(["user_query"]).append_column("query_key", typed["user_query"])
             log.register("query_keys", keys)
             log.register("signals", SIGNALS.table())
+            log.register("applications_from_0", log.execute(sql.duckdb["applications_from_0"]).to_arrow_table())
             evidence = log.execute(sql.duckdb["evidence"], SIGNALS.parameters()).to_arrow_table()
             return typed.to_pylist(), evidence.to_pylist()
 

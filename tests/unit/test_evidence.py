@@ -53,6 +53,9 @@ class Table:
         for text, key in (keys or {"fever": "fever"}).items():
             self.connection.execute("INSERT INTO query_keys VALUES (?, ?)", [text, key])
         self.connection.register("signals", policy.table())
+        self.connection.register(
+            "applications_from_0", self.connection.execute(sql.duckdb["applications_from_0"]).to_arrow_table()
+        )
         self.rows = self.connection.execute(sql.duckdb["evidence"], policy.parameters()).to_arrow_table()
         kinds = ["string", "string", "int32", "bool", "string", "string", "double", "double"]
         assert [str(kind) for kind in self.rows.schema.types] == kinds
