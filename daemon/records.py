@@ -73,6 +73,7 @@ class Serving:
     previous_version_id: int | None
     trial_id: int | None = None
     other_version_id: int | None = None
+    trial_purpose: str | None = None  # promotion, or observation of a version that was live before
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,10 +157,12 @@ class Search:
         """The places of the requests that are answered by both versions; always the same for one session."""
         if serving.trial_id is None:
             return set()
+        # The version before, which live is compared with after a promotion, finds little that live does not.
+        mix_share = self._exploration.mix_share if serving.trial_purpose == "promotion" else 0.0
         found = set()
         for place, request in enumerate(requests):
             held_out = is_held_out(cluster_key(query_key(request.user_query)), self._holdout)
-            share = self._trial.share if held_out else self._exploration.mix_share
+            share = self._trial.share if held_out else mix_share
             session = request.session_id or request.client_id or str(uuid4())
             if takes_part(serving.trial_id, session, share):
                 found.add(place)

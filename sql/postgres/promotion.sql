@@ -1,7 +1,7 @@
 -- serving --
 -- What answers now, what rollback returns to, and what live is tried against. A trial against an earlier live version is
 -- over, though its row may not say so yet.
-SELECT serving.live_version_id, previous_version_id, trial_id, other_version_id
+SELECT serving.live_version_id, previous_version_id, trial_id, other_version_id, purpose AS trial_purpose
   FROM relevanced.serving
   LEFT JOIN relevanced.trial ON trial.live_version_id = serving.live_version_id AND trial.ended_at IS NULL;
 

@@ -259,6 +259,15 @@ def test_held_out_queries_are_for_the_trial_and_the_others_for_exploration(world
     assert 0 < len(mixed) < 30
 
 
+def test_an_earlier_version_under_observation_is_mixed_into_held_out_queries_alone(world, sink, on_trial):
+    with world.database.connection() as connection:
+        connection.execute("UPDATE relevanced.trial SET purpose = 'observation'")
+    texts = [f"pain {number}" for number in range(30)]
+    trial_search(world, sink).search([SearchRequest(text) for text in texts])
+    mixed = {record.user_query for record in records_of(sink) if record.query_attributes["policy"]}
+    assert mixed == {text for text in texts if is_held_out(cluster_key(query_key(text)), HoldoutPolicy())}
+
+
 def test_a_version_on_trial_that_cannot_answer_costs_no_answer(world, sink, on_trial):
     with world.database.connection() as connection:
         connection.execute("UPDATE relevanced.version SET fingerprint = fingerprint || '!' WHERE version_id = 2")

@@ -76,7 +76,7 @@ def sentence_of(parts: Parts, now: datetime = NOW) -> str:
 def test_what_people_prefer_becomes_live_and_goes_on_being_watched(parts: Parts) -> None:
     begun = begin_trial(parts.stages, 2, "promotion")
     assert begun.sentence == "Version 2 is on trial against version 1 (trial 1)."
-    assert parts.promotion.serving() == Serving(1, None, 1, 2)
+    assert parts.promotion.serving() == Serving(1, None, 1, 2, "promotion")
     assert "stays on trial: 0 preferences for it" in sentence_of(parts)
 
     search_and_click(parts, HELD_OUT[:100], 2)
@@ -84,14 +84,14 @@ def test_what_people_prefer_becomes_live_and_goes_on_being_watched(parts: Parts)
         "Promoted version 2 in place of 1; trial 1 of version 2 ended: 100 preferences for it and 0 for live on 100"
         " held-out queries (+1.00, +0.69 to +1.00). Version 1 goes on being compared with version 2 (trial 2)."
     )
-    assert parts.promotion.serving() == Serving(2, 1, 2, 1)
+    assert parts.promotion.serving() == Serving(2, 1, 2, 1, "observation")
     assert history.serving_history(parts.database)[0]["actor"] == "trial 1"
 
 
 def test_a_worse_version_that_is_live_is_rolled_back_by_itself(parts: Parts) -> None:
     parts.promotion.promote(2, actor="ada", reason="by mistake")
     observe(parts.stages)
-    assert parts.promotion.serving() == Serving(2, 1, 1, 1)
+    assert parts.promotion.serving() == Serving(2, 1, 1, 1, "observation")
     search_and_click(parts, HELD_OUT[:100], 1)
 
     assert sentence_of(parts).startswith("Rolled back from version 2 to 1; trial 1 of version 1 ended: 100 preferences")
