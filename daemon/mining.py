@@ -6,7 +6,7 @@ Out: in cycles/<id>/ holdout.parquet (held-out judgments, read by gate) and trip
 texts; judgments.parquet (all of them) and click_model.json, by which `relevanced triplets show` tells why.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,21 +20,19 @@ from relevanced.daemon.click_model_file import to_json
 from relevanced.daemon.documents import document_texts
 from relevanced.daemon.evidence import read_evidence
 from relevanced.daemon.files import whole_file, write_text
-from relevanced.daemon.history import base_version, cycles, kept_versions, version
 from relevanced.daemon.holdout import split
 from relevanced.daemon.identification import Identification, identify
 from relevanced.daemon.judgments import judge_naively, judge_pairs
-from relevanced.daemon.pairs import gather, prior_ranks
+from relevanced.daemon.pairs import gather
 from relevanced.daemon.pooling import pool_siblings
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
+from relevanced.daemon.runs import runs_of_models
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.text_keys import text_key
 from relevanced.daemon.triplets import documents_beside_positives, mine_triplets
 
-RUN_DEPTH = 50  # of the runs that give ranks and near misses; deeper ones hold few of either
-AT_ONCE = 512  # queries between two signs of progress
 TEXTS_AT_ONCE = 10_000  # documents' texts in memory at a time, some 20 MB
 
 
@@ -57,13 +55,8 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     if not pc.sum(evidence["clicks"]).as_py() or live is None:
         return Outcome("Nothing was clicked yet, so there is nothing to learn from.", verdict="nothing")
 
-    base = base_version(stages.database).version_id
     shown = {key: anchors[key] for key in pc.unique(evidence["query_key"]).to_pylist()}
-    base_run = run_of(stages, base, shown, progress)
-    live_run = base_run if live == base else run_of(stages, live, shown, progress)
-    newest, taught = _newest_candidate(stages, live)
-    newest_run = live_run if newest == live else run_of(stages, newest, shown, progress)
-    ranks = prior_ranks(base_run, live_run, newest_run, taught)
+    live_run, ranks = runs_of_models(stages, live, shown, progress)
     deepest = pc.max(ranks["rank"]).as_py() or 0
     pairs = gather(evidence, ranks, deepest)
     click_model = fit_pairs(pairs, deepest, stages.click_model, stages.signals)
@@ -81,50 +74,6 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
     _write(stages.files(cycle) / "triplets.parquet", with_actors(with_document_texts(stages, triplets), actors))
     return _outcome(stages, triplets, judgments, held_out, click_model, bias, len(bots))
-
-
-def _newest_candidate(stages: Stages, live: int) -> tuple[int, set[str]]:
-    """
-    Give the newest version that a cycle has trained and indexed, and the query_keys that it was taught.
-
-    It is live where there is none, and taught nothing where what it was taught is gone.
-    """
-    indexed = {version.version_id for version in kept_versions(stages.database)}
-    for row in cycles(stages.database):
-        triplets = stages.directory / str(row["cycle_id"]) / "triplets.parquet"
-        if row["candidate_version_id"] in indexed and triplets.exists():
-            keys = pq.read_table(triplets, columns=["query_key"])["query_key"]
-            return row["candidate_version_id"], set(keys.to_pylist())
-    return live, set()
-
-
-def run_of(stages: Stages, version_id: int, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
-    """
-    Rank the documents of each query by one version, through its index.
-
-    Args:
-        anchors: query_key -> the query's text.
-    Returns: query_key, document_id, score float32, rank int32 from 1; RUN_DEPTH rows a query, best first.
-    """
-    encoder = stages.models.open(version(stages.database, version_id).directory)
-    keys = list(anchors)
-    rows: list[tuple[str, str, float, int]] = []
-    for start in range(0, len(keys), AT_ONCE):
-        some = keys[start : start + AT_ONCE]
-        answers = stages.index.search(version_id, encoder.encode_queries([anchors[key] for key in some]), RUN_DEPTH)
-        rows += [
-            (key, hit.document_id, hit.score, hit.position)
-            for key, hits in zip(some, answers, strict=True)
-            for hit in hits
-        ]
-        progress(f"Ranking by version {version_id}", start + len(some), len(keys))
-    return _run_table(rows)
-
-
-def _run_table(rows: Sequence[tuple[str, str, float, int]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
-    types = {"query_key": pa.string(), "document_id": pa.string(), "score": pa.float32(), "rank": pa.int32()}
-    return pa.table({name: pa.array(column, kind) for (name, kind), column in zip(types.items(), columns, strict=True)})
 
 
 def _snapshot(stages: Stages, cycle: Cycle) -> int:

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from relevanced.daemon import history
 from relevanced.daemon.contest import Run, rank_exactly
 from relevanced.daemon.documents import document_text
-from relevanced.daemon.mining import run_of, with_document_texts
+from relevanced.daemon.mining import with_document_texts
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.truth import true_pairs
+from relevanced.daemon.runs import run_of
 from relevanced.daemon.training import TrainingJob, train
 from relevanced.daemon.triplets import mine_triplets
 from relevanced.daemon.wiring import Parts
