@@ -212,30 +212,34 @@ SELECT key, document_id, seen_by.position AS position, coalesce(seen_by.after_cl
 CREATE OR REPLACE TEMP TABLE good AS
 SELECT search, document_id FROM answered JOIN said USING (said) WHERE is_good;
 
+CREATE OR REPLACE TEMP TABLE chain AS
+SELECT session FROM search WHERE session IS NOT NULL GROUP BY session HAVING count(*) > 1;
+
 CREATE OR REPLACE TEMP TABLE found AS
-SELECT session, asked_at, list({'key': key, 'document_id': document_id}) AS answers
+SELECT session, asked_at, key AS found_by, document_id
   FROM good
   JOIN search USING (search)
- WHERE session IS NOT NULL AND asked_at IS NOT NULL
- GROUP BY session, asked_at;
+  SEMI JOIN chain USING (session)
+ WHERE asked_at IS NOT NULL;
 
--- Searches that found nothing good. A click that came to nothing is none, and who votes a document down seeks on.
+-- Searches that found nothing good, and when the next of the session did. A click that came to nothing is none, and who
+-- votes a document down seeks on.
 CREATE OR REPLACE TEMP TABLE unhappy AS
-SELECT session, actor, key, surface, asked_at
-  FROM search
-  SEMI JOIN found USING (session)
-  ANTI JOIN good USING (search)
- WHERE session IS NOT NULL AND asked_at IS NOT NULL;
+SELECT seeking.session AS session, actor, key, surface, seeking.asked_at AS asked_at, finding.asked_at AS found_at
+  FROM (SELECT session, actor, key, surface, asked_at
+          FROM search
+          SEMI JOIN chain USING (session)
+          ANTI JOIN good USING (search)
+         WHERE asked_at IS NOT NULL) AS seeking
+  ASOF JOIN (SELECT DISTINCT session, asked_at FROM found) AS finding
+    ON seeking.session = finding.session AND seeking.asked_at < finding.asked_at
+ WHERE finding.asked_at <= seeking.asked_at + to_seconds($reformulation_within);
 
 -- What the next search of the session found answers the unhappy one too, if it came soon.
 CREATE OR REPLACE TEMP TABLE reformulated AS
-SELECT key, document_id, actor, surface, min(asked_at) AS asked_at
-  FROM (SELECT key, answer.document_id AS document_id, actor, surface, asked_at
-          FROM (SELECT unhappy.key AS key, unnest(answers) AS answer, actor, surface, unhappy.asked_at AS asked_at
-                  FROM unhappy
-                  ASOF JOIN found ON unhappy.session = found.session AND unhappy.asked_at < found.asked_at
-                 WHERE found.asked_at <= unhappy.asked_at + to_seconds($reformulation_within))
-         WHERE answer.key <> key)
+SELECT key, document_id, actor, surface, min(unhappy.asked_at) AS asked_at
+  FROM unhappy
+  JOIN found ON found.session = unhappy.session AND found.asked_at = found_at AND found_by <> key
   ANTI JOIN spoken USING (key, document_id, actor)
  GROUP BY ALL;
 
