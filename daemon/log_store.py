@@ -224,7 +224,7 @@ class LogStore:
             for name, table in (tables or {}).items():
                 cursor.register(name, table)
             cursor.execute(sql.duckdb[views])
-            return cursor.execute(sql.duckdb[statement_name], parameters).to_arrow_table()
+            return run(cursor, statement_name, parameters).to_arrow_table()
 
     def close(self) -> None:
         """Let go of Postgres; what was committed stays."""
@@ -239,6 +239,15 @@ class LogStore:
                 yield cursor
             finally:
                 cursor.close()
+
+
+def run(
+    cursor: duckdb.DuckDBPyConnection, statement_name: str, parameters: Mapping[str, Any]
+) -> duckdb.DuckDBPyConnection:
+    """Execute a statement of sql/duckdb, or several, of which each gets the parameters that it names."""
+    for statement in cursor.extract_statements(sql.duckdb[statement_name]):
+        cursor.execute(statement, {name: parameters[name] for name in statement.named_parameters})
+    return cursor
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from relevanced.consumers.clicks import CLICK
 from relevanced.consumers.feedback import FEEDBACK
 from relevanced.consumers.impressions import IMPRESSION, QUERY
 from relevanced.daemon.bots import BotPolicy
+from relevanced.daemon.log_store import run
 from relevanced.daemon.signals import SignalPolicy
 
 MORNING = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -74,7 +75,7 @@ class Traffic:
             log.register("query_keys", keys)
             log.register("signals", SIGNALS.table())
             log.register("applications_from_0", log.execute(sql.duckdb["applications_from_0"]).to_arrow_table())
-            evidence = log.execute(sql.duckdb["evidence"], SIGNALS.parameters()).to_arrow_table()
+            evidence = run(log, "evidence", SIGNALS.parameters()).to_arrow_table()
             return typed.to_pylist(), evidence.to_pylist()
 
     def _log(self) -> duckdb.DuckDBPyConnection:

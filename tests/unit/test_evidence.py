@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevanced import sql
+from relevanced.daemon.log_store import run
 from relevanced.daemon.signals import SignalPolicy
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,7 +57,7 @@ class Table:
         self.connection.register(
             "applications_from_0", self.connection.execute(sql.duckdb["applications_from_0"]).to_arrow_table()
         )
-        self.rows = self.connection.execute(sql.duckdb["evidence"], policy.parameters()).to_arrow_table()
+        self.rows = run(self.connection, "evidence", policy.parameters()).to_arrow_table()
         kinds = ["string", "string", "int32", "bool", "string", "string", "double", "double"]
         assert [str(kind) for kind in self.rows.schema.types] == kinds
         counts: dict[tuple[str, str, int], tuple[float, float]] = {}
