@@ -343,88 +343,120 @@ SELECT sum(abs(now - before - come + gone))::BIGINT AS missed
 -- bots that were marked or are no more, and texts that have another key. A search is of its actor, what an actor says of
 -- a document depends on all its searches, and what it found under other words on the searches of its sessions: so whoever
 -- shares an id with a search that is touched is touched too.
-WITH RECURSIVE moved AS MATERIALIZED (
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_insertions('lake', 'main', 'query', $before + 1, $now)
-     UNION ALL
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_deletions('lake', 'main', 'query', $before + 1, $now)
-     UNION ALL
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_insertions('lake', 'main', 'impression', $before + 1, $now)
-     UNION ALL
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_deletions('lake', 'main', 'impression', $before + 1, $now)
-     UNION ALL
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_insertions('lake', 'main', 'click', $before + 1, $now)
-     UNION ALL
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_deletions('lake', 'main', 'click', $before + 1, $now)
-     UNION ALL
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_insertions('lake', 'main', 'feedback', $before + 1, $now)
-     UNION ALL
-    SELECT query_id, client_id, session_id
-      FROM ducklake_table_deletions('lake', 'main', 'feedback', $before + 1, $now)
-), changed_bot AS MATERIALIZED (
-    (FROM bots EXCEPT FROM bots_before) UNION ALL (FROM bots_before EXCEPT FROM bots)
-), still_bot AS MATERIALIZED (
-    FROM bots INTERSECT FROM bots_before
-), changed_text AS MATERIALIZED (
-    SELECT user_query
-      FROM ((FROM query_keys EXCEPT FROM query_keys_before) UNION ALL (FROM query_keys_before EXCEPT FROM query_keys))
-), of_bots AS (
-    SELECT query_id FROM query SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
-     UNION ALL
-    SELECT query_id FROM click SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
-     UNION ALL
-    SELECT query_id
-      FROM impression
-      SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
-     UNION ALL
-    SELECT query_id
-      FROM feedback
-      SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
-), changed AS MATERIALIZED (
-    SELECT DISTINCT hash(query_id) AS search
-      FROM (SELECT query_id
-              FROM moved
-              ANTI JOIN still_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
-             UNION ALL
-            FROM of_bots
-             UNION ALL
-            SELECT query_id FROM query SEMI JOIN changed_text USING (user_query))
-), line AS (
-    SELECT query_id, client_id, session_id
+CREATE OR REPLACE TEMP TABLE moved AS
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_insertions('lake', 'main', 'query', $before + 1, $now)
+ UNION ALL
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_deletions('lake', 'main', 'query', $before + 1, $now)
+ UNION ALL
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_insertions('lake', 'main', 'impression', $before + 1, $now)
+ UNION ALL
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_deletions('lake', 'main', 'impression', $before + 1, $now)
+ UNION ALL
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_insertions('lake', 'main', 'click', $before + 1, $now)
+ UNION ALL
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_deletions('lake', 'main', 'click', $before + 1, $now)
+ UNION ALL
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_insertions('lake', 'main', 'feedback', $before + 1, $now)
+ UNION ALL
+SELECT query_id, client_id, session_id
+  FROM ducklake_table_deletions('lake', 'main', 'feedback', $before + 1, $now);
+
+CREATE OR REPLACE TEMP TABLE changed_bot AS
+(FROM bots EXCEPT FROM bots_before) UNION ALL (FROM bots_before EXCEPT FROM bots);
+
+CREATE OR REPLACE TEMP TABLE still_bot AS
+FROM bots INTERSECT FROM bots_before;
+
+CREATE OR REPLACE TEMP TABLE changed_text AS
+SELECT user_query
+  FROM ((FROM query_keys EXCEPT FROM query_keys_before) UNION ALL (FROM query_keys_before EXCEPT FROM query_keys));
+
+CREATE OR REPLACE TEMP TABLE of_bots AS
+SELECT query_id FROM query SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
+ UNION ALL
+SELECT query_id FROM click SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
+ UNION ALL
+SELECT query_id
+  FROM impression
+  SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
+ UNION ALL
+SELECT query_id
+  FROM feedback
+  SEMI JOIN changed_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''));
+
+CREATE OR REPLACE TEMP TABLE changed AS
+SELECT DISTINCT hash(query_id) AS search
+  FROM (SELECT query_id
+          FROM moved
+          ANTI JOIN still_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
+         UNION ALL
+        FROM of_bots
+         UNION ALL
+        SELECT query_id FROM query SEMI JOIN changed_text USING (user_query));
+
+CREATE OR REPLACE TEMP TABLE link AS
+WITH line AS MATERIALIZED (
+    SELECT hash(query_id) AS search, CASE WHEN client_id <> '' THEN hash(client_id) END AS client,
+           CASE WHEN session_id <> '' THEN hash(session_id) END AS session
       FROM (SELECT query_id, client_id, session_id FROM query
              UNION ALL
             SELECT query_id, client_id, session_id
               FROM ducklake_table_deletions('lake', 'main', 'query', $before + 1, $now))
       ANTI JOIN still_bot ON actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
-), link AS MATERIALIZED (
-    SELECT hash(query_id) AS search, hash(client_id) AS id FROM line WHERE client_id <> ''
-     UNION ALL
-    SELECT hash(query_id), hash(session_id) FROM line WHERE session_id <> ''
-), touched AS (
-    FROM changed
+)
+SELECT search, client AS id FROM line WHERE client IS NOT NULL
+ UNION ALL
+SELECT search, session FROM line WHERE session IS NOT NULL;
+
+CREATE OR REPLACE TEMP TABLE near AS
+FROM changed
+ UNION
+SELECT search FROM link SEMI JOIN (SELECT DISTINCT id FROM link SEMI JOIN changed USING (search)) USING (id);
+
+CREATE OR REPLACE TEMP TABLE far AS
+FROM near
+ UNION
+SELECT search FROM link SEMI JOIN (SELECT DISTINCT id FROM link SEMI JOIN near USING (search)) USING (id);
+
+-- Two steps suffice where each session is of one client; the steps of others follow.
+WITH RECURSIVE beyond AS (
+    FROM far ANTI JOIN near USING (search)
      UNION
     SELECT other.search
-      FROM touched
+      FROM beyond
       JOIN link USING (search)
-      JOIN link AS other USING (id)
+      JOIN (FROM link WHERE (SELECT count(*) FROM far) > (SELECT count(*) FROM near)) AS other USING (id)
+), touched AS MATERIALIZED (
+    FROM far UNION FROM beyond
 )
 SELECT search, (SELECT count(*) FROM touched) > $most * (SELECT count(*) FROM query) AS too_many FROM touched;
 
 -- add_evidence --
 -- The evidence that was `kept`, without what is `gone` and with what has `come`, in whole parts of a voice.
+CREATE OR REPLACE TEMP TABLE change AS
 SELECT query_key, document_id, position, after_click, surface, response,
-       sum(shown)::BIGINT / 720720000 AS shown, sum(clicks)::BIGINT / 720720000 AS clicks
+       sum(shown)::BIGINT AS shown, sum(clicks)::BIGINT AS clicks
   FROM (SELECT * REPLACE (round(shown * 720720000)::BIGINT AS shown, round(clicks * 720720000)::BIGINT AS clicks)
-          FROM (FROM kept UNION ALL FROM come)
+          FROM come
          UNION ALL
         SELECT * REPLACE (-round(shown * 720720000)::BIGINT AS shown, -round(clicks * 720720000)::BIGINT AS clicks)
           FROM gone)
+ GROUP BY ALL
+HAVING sum(shown) <> 0 OR sum(clicks) <> 0;
+
+SELECT query_key, document_id, position, after_click, surface, response,
+       sum(shown)::BIGINT / 720720000 AS shown, sum(clicks)::BIGINT / 720720000 AS clicks
+  FROM (SELECT * REPLACE (round(shown * 720720000)::BIGINT AS shown, round(clicks * 720720000)::BIGINT AS clicks)
+          FROM kept
+         UNION ALL
+        FROM change)
  GROUP BY ALL
 HAVING sum(shown) > 0 OR sum(clicks) > 0
  ORDER BY query_key, document_id, surface, after_click, position, response;

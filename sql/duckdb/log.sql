@@ -65,12 +65,13 @@ CREATE TEMP VIEW dead_letter AS FROM lake.dead_letter AT (VERSION => getvariable
 CREATE TEMP VIEW source_offset AS FROM lake.source_offset AT (VERSION => getvariable('snapshot_id'));
 
 -- view_touched --
--- Likewise the searches whose hashes the caller registered as `touched`, and what belongs to them.
-CREATE TEMP VIEW query AS
+-- Likewise the searches whose hashes the caller registered as `touched`, and what belongs to them; copied, for to look for
+-- them takes longer than what is done with them.
+CREATE TEMP TABLE query AS
 FROM lake.query AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);
-CREATE TEMP VIEW impression AS
+CREATE TEMP TABLE impression AS
 FROM lake.impression AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);
-CREATE TEMP VIEW click AS
+CREATE TEMP TABLE click AS
 FROM lake.click AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);
-CREATE TEMP VIEW feedback AS
+CREATE TEMP TABLE feedback AS
 FROM lake.feedback AT (VERSION => getvariable('snapshot_id')) SEMI JOIN touched ON touched.search = hash(query_id);

@@ -110,9 +110,10 @@ ROUND = st.tuples(
 )
 
 
+@pytest.mark.timeout(600)
 # Nothing is shrunk, for the log remembers what earlier examples did.
 @settings(
-    max_examples=10,
+    max_examples=5,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
