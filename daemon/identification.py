@@ -5,7 +5,7 @@ In:  Pairs of the evidence and the ClickModel that was fitted to them. Out: an i
 knowledge comes from, and a sentence for people; shown with the step mine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -64,23 +64,15 @@ class Identification:
         return {"propensity_low": rounded["low"], "propensity_high": rounded["high"], "moved": round(self.moved, 4)}
 
 
-def identify(
-    pairs: Pairs,
-    model: ClickModel,
-    policy: ClickModelPolicy,
-    signals: SignalPolicy,
-    groups: Sequence[int] | None = None,
-) -> Identification:
+def identify(pairs: Pairs, model: ClickModel, policy: ClickModelPolicy, signals: SignalPolicy) -> Identification:
     """
     Find the intervals by leaving out groups of queries, for the impressions of one query are no independent witnesses.
 
-    Args:
-        groups: which of the groups each query belongs to, by its place among the names; None: in turns.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, section 11.5 (the delete-d jackknife); where there
         are many pairs, batch means: each group is fitted alone.
     """
     query = np.unique(pairs.names["query_key"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
-    group = query % _GROUPS if groups is None else np.asarray(groups)[query]
+    group = query % _GROUPS
     loose = replace(policy, tolerance=max(policy.tolerance, _LOOSE))
     alone = len(pairs) > _MANY_PAIRS
     curves = np.stack(
@@ -102,17 +94,10 @@ def _moved(pairs: Pairs) -> float:
     """Share of the impressions whose pair stood at two positions or more, whatever was clicked above."""
     shown = pairs.clicks + pairs.skips
     position = pairs.place % POSITIONS
-    lowest, highest = np.full(len(pairs), POSITIONS), np.full(len(pairs), -1)
-    np.minimum.at(lowest, pairs.pair, position)
-    np.maximum.at(highest, pairs.pair, position)
     by_pair = sums(pairs.pair, shown, len(pairs))
-    total = by_pair.sum()
     # Of a pair the impressions away from its usual position tell, and as many at it.
+    here = pairs.pair * POSITIONS + position
     usual = np.zeros(len(pairs))
-    np.maximum.at(
-        usual,
-        pairs.pair,
-        sums(pairs.pair * POSITIONS + position, shown, len(pairs) * POSITIONS)[pairs.pair * POSITIONS + position],
-    )
-    away = np.where(highest > lowest, by_pair - usual, 0.0)
-    return float(np.minimum(2 * away, by_pair).sum() / total) if total else 0.0
+    np.maximum.at(usual, pairs.pair, sums(here, shown, len(pairs) * POSITIONS)[here])
+    total = by_pair.sum()
+    return float(np.minimum(2 * (by_pair - usual), by_pair).sum() / total) if total else 0.0
