@@ -232,7 +232,8 @@ def _maximise(
 
 def _curves(examined: Floats, shown: Floats, start: ClickModel, policy: ClickModelPolicy) -> tuple[Floats, Floats]:
     """
-    Estimate the common curve, (50,), and that of each place, (places,), which is drawn towards the common one.
+    Estimate the curve without a click further up, (50,), and that of each place, (places,); each is drawn towards the
+    one of what it is a part of.
 
     Args:
         examined, shown: impressions by place, (places,).
