@@ -343,30 +343,19 @@ SELECT sum(abs(now - before - come + gone))::BIGINT AS missed
 -- bots that were marked or are no more, and texts that have another key. A search is of its actor, what an actor says of
 -- a document depends on all its searches, and what it found under other words on the searches of its sessions: so whoever
 -- shares an id with a search that is touched is touched too.
+CREATE OR REPLACE TEMP MACRO moved_in(name, first, last) AS TABLE
+SELECT query_id, client_id, session_id FROM ducklake_table_insertions('lake', 'main', name, first, last)
+ UNION ALL
+SELECT query_id, client_id, session_id FROM ducklake_table_deletions('lake', 'main', name, first, last);
+
 CREATE OR REPLACE TEMP TABLE moved AS
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_insertions('lake', 'main', 'query', $before + 1, $now)
+FROM moved_in('query', $before + 1, $now)
  UNION ALL
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_deletions('lake', 'main', 'query', $before + 1, $now)
+FROM moved_in('impression', $before + 1, $now)
  UNION ALL
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_insertions('lake', 'main', 'impression', $before + 1, $now)
+FROM moved_in('click', $before + 1, $now)
  UNION ALL
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_deletions('lake', 'main', 'impression', $before + 1, $now)
- UNION ALL
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_insertions('lake', 'main', 'click', $before + 1, $now)
- UNION ALL
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_deletions('lake', 'main', 'click', $before + 1, $now)
- UNION ALL
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_insertions('lake', 'main', 'feedback', $before + 1, $now)
- UNION ALL
-SELECT query_id, client_id, session_id
-  FROM ducklake_table_deletions('lake', 'main', 'feedback', $before + 1, $now);
+FROM moved_in('feedback', $before + 1, $now);
 
 CREATE OR REPLACE TEMP TABLE changed_bot AS
 (FROM bots EXCEPT FROM bots_before) UNION ALL (FROM bots_before EXCEPT FROM bots);
