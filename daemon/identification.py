@@ -55,7 +55,7 @@ class Identification:
             )
         where = f"{self.moved:.0%} of what was shown has stood at several positions"
         if self.uncertainty > _KNOWN_WELL:
-            return f"{known} so far ({where}); more traffic narrows it, and [exploration] swap_probability = 0.1 does."
+            return f"{known} so far ({where}); more traffic narrows it, and a higher [exploration] swap_probability."
         return f"{known} ({where})."
 
     def numbers(self) -> Mapping[str, Any]:
