@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check bench-ingest bench-propensities bench-judgments format clean
+.PHONY: help demo test check browser bench-ingest bench-propensities bench-judgments format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ help: ## list the targets
 demo: .venv/.built ## watch a model get better from clicks, on the Human Phenotype Ontology
 	RELEVANCED_HOME=.demo $(BIN)/relevanced demo
 
-test: check ## the static checks, then every test against the built wheel
+test: check browser ## the static checks, then every test against the built wheel
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/integration
 	$(BIN)/python -m pytest tests/story
 
@@ -42,6 +42,15 @@ check: .venv/.built ## the static checks: style, types, import contracts, unused
 	$(BIN)/mypy build/tree/relevanced
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+browser: # Chromium, for the tests that look at pages; without it they are skipped
+	@if ! command -v chromium-headless-shell chromium google-chrome >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium, which the tests of pages need:"; \
+	    { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium-headless-shell; } >/dev/null; \
+	  else false; fi \
+	  || echo "The tests of pages are skipped: there is no Chromium, and it could not be installed (as root: apt-get install chromium-headless-shell)." >&2; \
+	fi
 
 bench-propensities: .venv/.built ## how far off the estimated position bias is, over seeds and curves
 	$(BIN)/python -m tests.bench.propensities

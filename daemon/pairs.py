@@ -23,6 +23,9 @@ Integers = npt.NDArray[np.int64]
 
 POSITIONS: Final = 50  # the statement `evidence` leaves out what lies deeper
 RANKS: Final = ["query_key", "document_id", "rank"]
+# A device is what the client says it is: beyond the commonest ones all are one, or each new name would add a curve.
+SURFACES: Final = 20
+OTHERS: Final = "(others)"
 PLACES: Final = 2 * POSITIONS  # of a surface: each position without a click further up, then each with one
 
 
@@ -214,8 +217,19 @@ def _places(evidence: pa.Table, position: Integers) -> tuple[Sequence[str], Inte
     places = POSITIONS * after + position - 1
     if "surface" not in evidence.column_names or not len(evidence):
         return [""], places
-    names, surface = _numbered(evidence["surface"])
+    surfaces = _commonest(evidence["surface"], evidence["shown"])
+    names, surface = _numbered(surfaces)
     return names.to_pylist(), PLACES * surface + places
+
+
+def _commonest(surfaces: pa.ChunkedArray, shown: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Name the surface of each row, OTHERS where it is not among the SURFACES - 1 of most impressions."""
+    totals = pa.table({"name": surfaces, "shown": shown}).group_by("name").aggregate([("shown", "sum")])
+    if len(totals) <= SURFACES:
+        return surfaces
+    totals = totals.sort_by([("shown_sum", "descending"), ("name", "ascending")])
+    known = pc.is_in(surfaces, value_set=totals["name"][: SURFACES - 1])
+    return pc.if_else(known, surfaces, OTHERS)
 
 
 def _responses(evidence: pa.Table) -> tuple[Sequence[str], Integers]:

@@ -180,8 +180,8 @@ SELECT search, min(position) AS first_click FROM answered GROUP BY search;
 
 -- One row per actor: whoever reloads a page ten times or clicks ten times still counts once.
 CREATE OR REPLACE TEMP TABLE seen_by AS
-SELECT key, document_id, shown.position AS position, shown.position > first_click AS after_click, surface,
-       actor, max(said) AS said, min(asked_at) AS asked_at
+SELECT key, document_id, shown.position AS position, coalesce(shown.position > first_click, false) AS after_click,
+       surface, actor, max(said) AS said, min(asked_at) AS asked_at
   FROM shown
   JOIN search USING (search)
   LEFT JOIN first_click USING (search)
@@ -192,7 +192,7 @@ SELECT key, document_id, shown.position AS position, shown.position > first_clic
 CREATE OR REPLACE TEMP TABLE spoken AS
 SELECT key, document_id, actor, max(said) AS said,
        min({
-           'asked_at': asked_at, 'position': position, 'after_click': coalesce(after_click, false), 'surface': surface
+           'asked_at': asked_at, 'position': position, 'after_click': after_click, 'surface': surface
        }) AS first
   FROM seen_by
  WHERE said IS NOT NULL
@@ -206,7 +206,7 @@ SELECT key, document_id, actor, said,
 -- Up to there: whoever comes back to what it has found, elsewhere or under a later version, says nothing new. A
 -- sequence that ends with its first click has the likelihood of the whole one, so no propensity is bent.
 CREATE OR REPLACE TEMP TABLE unmoved AS
-SELECT key, document_id, seen_by.position AS position, coalesce(seen_by.after_click, false) AS after_click,
+SELECT key, document_id, seen_by.position AS position, seen_by.after_click AS after_click,
        seen_by.surface AS surface, actor, seen_by.asked_at AS asked_at
   FROM seen_by
   LEFT JOIN spoken USING (key, document_id, actor)

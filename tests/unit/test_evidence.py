@@ -147,6 +147,13 @@ def test_an_actor_counts_once_and_has_clicked_if_it_ever_did(log):
     assert log.evidence() == [("d1", 1, 1, 1)]
 
 
+def test_passing_over_a_document_before_choosing_it_at_the_same_place_is_one_look(log):
+    log.query("a", ["d1"], day=0)
+    log.query("b", ["d1"], day=1)
+    log.click("b", "d1")
+    assert log.evidence() == [("d1", 1, 1, 1)]
+
+
 def test_whoever_has_clicked_says_nothing_new_by_coming_back(log):
     log.query("a", ["d2", "d1"], day=0)
     log.query("b", ["d1", "d2"], day=1)

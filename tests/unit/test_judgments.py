@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relevanced.daemon.click_model import ClickModel, ClickModelPolicy
 from relevanced.daemon.judgments import judge, judge_naively
-from relevanced.daemon.pairs import pool_ranks, prior_ranks
+from relevanced.daemon.pairs import OTHERS, SURFACES, gather, pool_ranks, prior_ranks
 from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, fit_click_model, simulate
 
 POLICY = ClickModelPolicy()
@@ -333,6 +333,18 @@ def test_at_face_value_every_click_is_right_and_every_other_showing_is_wrong(row
     clicked = {row[:2] for row in rows if row[5]}
     for row in judgments.to_pylist():
         assert row["grade"] == ((row["query_key"], row["document_id"]) in clicked)
+
+
+def test_however_many_devices_there_are_the_curves_stay_few_and_nothing_is_lost():
+    names = [f"shop/{number:04}" for number in range(500)]
+    rows = {"query_key": "q", "document_id": "d", "position": 1, "response": None, "after_click": False, "clicks": 0.0}
+    evidence = pa.Table.from_pylist(
+        [{**rows, "surface": name, "shown": 1.0 + (name < "shop/0019")} for name in reversed(names)]
+    )
+    ranks = pa.table({"query_key": ["q"], "document_id": ["d"], "rank": pa.array([1], pa.int32())})
+    pairs = gather(evidence, ranks, 1)
+    assert pairs.surfaces == [OTHERS, *names[: SURFACES - 1]]
+    assert pairs.skips.tolist() == [481.0, *[2.0] * 19]
 
 
 def test_the_prior_goes_by_the_newest_candidate_where_it_was_taught_nothing():
