@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relevanced.daemon.rehearsal.report import CycleReport, Example, Measure, Report
+from relevanced.daemon.rehearsal.report import CycleReport, Example, Measure, Report, share_of_gain
 
 MAX_WIDTH: Final = 100  # columns; a wider page is harder to read
 FIGURES_WIDTH: Final = 74  # columns of the table without its bars
@@ -125,7 +125,9 @@ def _gain(report: Report) -> str:
     sentence = f"Version {report.live_version} {change} NDCG@10 over zero-shot"
     if report.recovered is None:
         return f"{sentence}."
-    return f"{sentence}: {report.recovered:.0%} of what the oracle gains, which was trained on every train judgment."
+    sentence += f": {report.recovered:.0%} of what the oracle gains, which was trained on every train judgment"
+    most = share_of_gain(report.attainable, report.zero_shot, report.oracle)
+    return f"{sentence}." if most is None else f"{sentence}; without those held out it gains {most:.0%}."
 
 
 def _example(example: Example, live_version: int, width: int) -> Table:

@@ -7,7 +7,7 @@ people are simulated. How far it is stands in rehearsal.json, so that a rehearsa
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
@@ -32,7 +32,14 @@ from relevanced.daemon.rehearsal.searchers import Searchers, SearchersPolicy
 from relevanced.daemon.rehearsal.shown import Shown, sample
 from relevanced.daemon.rehearsal.spammers import nearest
 from relevanced.daemon.rehearsal.traffic import Traffic
-from relevanced.daemon.rehearsal.truth import calibration, pair_precision, pair_recall
+from relevanced.daemon.rehearsal.truth import (
+    Pair,
+    calibration,
+    pair_precision,
+    pair_recall,
+    teachable_pairs,
+    true_pairs,
+)
 from relevanced.daemon.tryout import check_trial, trials
 from relevanced.daemon.wiring import Parts, run_open_cycle
 
@@ -86,6 +93,7 @@ class Rehearsal:
             cycle = self._cycle(number)
             cycles.append(self._cycle_report(number, cycle))
         oracles = self._oracles() if self._policy.oracle else [None] * len(cycles)
+        attainable = self._attainable() if self._policy.oracle else None
         cycles = [replace(cycle, oracle=oracle) for cycle, oracle in zip(cycles, oracles, strict=True)]
         rollback, switches = self._switch_back_and_forth()
         live = self._live()
@@ -98,6 +106,7 @@ class Rehearsal:
             zero_shot=self._measure(1, self._last),
             cycles=cycles,
             oracle=oracles[-1],
+            attainable=attainable,
             live_version=live,
             live=self._measure(live, self._last),
             seconds=self._place.seconds,
@@ -236,11 +245,22 @@ class Rehearsal:
 
     def _oracles(self) -> Sequence[Measure]:
         """The oracle's measure for each cycle; the same wherever the same is there."""
-        with self._place.timed("oracle"):
-            runs = oracle_runs(self._parts, self._dataset, self._views, self._progress)
-        measures = [_measure(view, run) for view, run in zip(self._views, runs, strict=True)]
+        measures = self._taught(true_pairs(self._dataset), self._views, "oracle")
         self._tell(f"The oracle, trained on every train judgment: NDCG@10 {measures[-1].ndcg:.3f} on the test queries.")
         return measures
+
+    def _attainable(self) -> Measure:
+        """The same without the held-out queries, which no version may see."""
+        pairs = teachable_pairs(self._dataset, self._parts.settings.holdout)
+        (measure,) = self._taught(pairs, self._views[-1:], "oracle_without_held_out")
+        self._tell(f"The same without the held-out queries: NDCG@10 {measure.ndcg:.3f}.")
+        return measure
+
+    def _taught(self, pairs: Collection[Pair], views: Sequence[Dataset], name: str) -> Sequence[Measure]:
+        """Train on these pairs, and measure it on each view."""
+        with self._place.timed("oracle"):
+            runs = oracle_runs(self._parts, pairs, views, self._parts.home / name, self._progress)
+        return [_measure(view, run) for view, run in zip(views, runs, strict=True)]
 
     def _switch_back_and_forth(self) -> tuple[Rollback | None, list[str]]:
         """Roll back, search, promote again: what an operator would do at night, timed until an answer comes."""

@@ -131,6 +131,7 @@ class Report:
     zero_shot: Measure
     cycles: Sequence[CycleReport]
     oracle: Measure | None
+    attainable: Measure | None  # of the oracle without the held-out queries, which no version may see
     live_version: int
     live: Measure  # of the version that serves at the end
     seconds: Mapping[str, float]  # by step
@@ -158,6 +159,7 @@ class Report:
         return {
             "zero_shot": self.zero_shot.to_json(),
             "oracle": self.oracle.to_json() if self.oracle else None,
+            "attainable": self.attainable.to_json() if self.attainable else None,
             "cycles": [cycle.to_json() for cycle in self.cycles],
             "live_version": self.live_version,
             "recovered": self.recovered,

@@ -39,6 +39,11 @@ def true_pairs(dataset: Dataset) -> set[Pair]:
     }
 
 
+def teachable_pairs(dataset: Dataset, holdout: HoldoutPolicy) -> set[Pair]:
+    """Those of queries outside the holdout, which a version may be trained on."""
+    return {pair for pair in true_pairs(dataset) if not is_held_out(cluster_key(pair[0]), holdout)}
+
+
 def pair_precision(triplets: Path, dataset: Dataset) -> float | None:
     """Share of the distinct mined (query, positive) pairs that are relevant by the train qrels; None without pairs."""
     mined = _mined(triplets)
@@ -47,7 +52,7 @@ def pair_precision(triplets: Path, dataset: Dataset) -> float | None:
 
 def pair_recall(triplets: Path, dataset: Dataset, holdout: HoldoutPolicy) -> float | None:
     """Share of the true pairs of queries outside the holdout that were mined as positives; None where none is true."""
-    wanted = {pair for pair in true_pairs(dataset) if not is_held_out(cluster_key(pair[0]), holdout)}
+    wanted = teachable_pairs(dataset, holdout)
     return len(_mined(triplets) & wanted) / len(wanted) if wanted else None
 
 

@@ -62,6 +62,7 @@ REPORT = Report(
     zero_shot=ZERO_SHOT,
     cycles=[PROMOTED, REJECTED, NOTHING],
     oracle=ORACLE,
+    attainable=Measure(0.74, 0.72, 0.76),
     live_version=2,
     live=BETTER,
     seconds={"load": 12.2, "train": 183.0, "promote": 0.02},
@@ -91,6 +92,7 @@ def test_the_json_has_exactly_the_keys_that_scripts_read(tmp_path):
     assert json.loads(path.read_text()) == {
         "zero_shot": {"ndcg@10": 0.54, "ci": [0.5, 0.57]},
         "oracle": {"ndcg@10": 0.79, "ci": [0.77, 0.82]},
+        "attainable": {"ndcg@10": 0.74, "ci": [0.72, 0.76]},
         "cycles": [
             {
                 "version": 2,
@@ -170,6 +172,7 @@ def test_recovered_is_the_live_versions_share_of_the_oracles_gain(changes, recov
 def test_the_page_says_what_was_gained_and_what_was_switched():
     text = page(REPORT)
     assert "Version 2 gained 0.100 NDCG@10 over zero-shot: 40% of what the oracle gains" in text
+    assert "without those held out it gains 80%." in " ".join(text.split())
     assert "version 2  live            1,834    79%    41%   0.640 0.610–0.670   40% ┈┈●━" in text
     assert "version 3  inconclusive   12,412" in text
     assert "no version nothing" in text
