@@ -1,22 +1,28 @@
 """
 How the models rank the documents of the queries in the log.
 
-In:  the versions with their indexes, the texts of the queries. Out: the live version's RUN, in which triplets find near
-misses, and the RANKS that the click model's prior goes by.
+In:  the versions with their indexes, the documents' words, the texts of the queries. Out: the live version's RUN, in
+which triplets find near misses, and the RANKS that the click model's prior goes by.
 """
 
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import structlog
 
+from relevanced.daemon.documents import full_text_search
+from relevanced.daemon.errors import Retry
 from relevanced.daemon.history import base_version, cycles, kept_versions, version
-from relevanced.daemon.pairs import prior_ranks
+from relevanced.daemon.pairs import RANKS, pool_words, prior_ranks
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.stages import Stages
 
 RUN_DEPTH = 50  # deeper ranks hold few relevant documents and few near misses
 AT_ONCE = 512  # queries between two signs of progress
+WORDS_MS = 100  # for each query that full-text search may take; it takes 3 on 5,000 documents
+
+log = structlog.get_logger(__name__)
 
 
 def runs_of_models(
@@ -28,7 +34,8 @@ def runs_of_models(
     live_run = base_run if live == base else run_of(stages, live, anchors, progress)
     newest, taught = _newest_candidate(stages, live)
     newest_run = live_run if newest == live else run_of(stages, newest, anchors, progress)
-    return live_run, prior_ranks(base_run, live_run, newest_run, taught)
+    ranks = prior_ranks(base_run, live_run, newest_run, taught)
+    return live_run, pool_words(ranks, _ranks_by_words(stages, anchors, progress))
 
 
 def run_of(stages: Stages, version_id: int, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
@@ -52,6 +59,29 @@ def run_of(stages: Stages, version_id: int, anchors: Mapping[str, str], progress
         ]
         progress(f"Ranking by version {version_id}", start + len(some), len(keys))
     return _run_table(rows)
+
+
+def _ranks_by_words(stages: Stages, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
+    """
+    Give the RANKS of full-text search for the queries whose words it finds.
+
+    A very large collection may be too much for it; then the models' ranks have to do, and no cycle waits.
+    """
+    keys = list(anchors)
+    rows: list[tuple[str, str, int]] = []
+    for start in range(0, len(keys), AT_ONCE):
+        some = {anchors[key]: key for key in keys[start : start + AT_ONCE]}
+        try:
+            found = full_text_search(stages.database, list(some), RUN_DEPTH, WORDS_MS)
+        except Retry as error:
+            log.warning("Full-text search takes too long for the prior; it goes by the models alone.", error=str(error))
+            rows = []
+            break
+        rows += [(some[text], name, rank) for text, names in found.items() for rank, name in enumerate(names, start=1)]
+        progress("Ranking by words", start + len(some), len(keys))
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    types = (pa.string(), pa.string(), pa.int32())
+    return pa.table({name: pa.array(column, kind) for name, column, kind in zip(RANKS, columns, types, strict=True)})
 
 
 def _run_table(rows: Sequence[tuple[str, str, float, int]]) -> pa.Table:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relevanced.daemon.click_model import ClickModel, ClickModelPolicy
 from relevanced.daemon.judgments import judge, judge_naively
-from relevanced.daemon.pairs import OTHERS, SURFACES, gather, pool_ranks, prior_ranks
+from relevanced.daemon.pairs import OTHERS, SURFACES, gather, pool_ranks, pool_words, prior_ranks
 from tests.clicks import LOVBENCH, RECIPROCAL, Log, Traffic, fit_click_model, simulate
 
 POLICY = ClickModelPolicy()
@@ -192,6 +192,15 @@ def test_two_models_ranks_meet_in_their_geometric_mean():
     assert pooled == {"d1": 2, "d2": 1, "d3": 5, "d9": 6}  # d3 counts as tenth of live, d9 as fourth of base
     assert pool_ranks(base, base).sort_by("rank").equals(base)
     assert len(pool_ranks(ranks(), ranks())) == 0
+
+
+def test_words_are_pooled_with_the_models_where_they_find_anything():
+    models = ranks(("q", "d1", 1), ("q", "d2", 2), ("wordless", "d1", 1), ("wordless", "d3", 2))
+    words = ranks(("q", "d2", 1), ("q", "d8", 2))
+    pooled = {(row["query_key"], row["document_id"]): row["rank"] for row in pool_words(models, words).to_pylist()}
+    both = {("q", "d1"): 2, ("q", "d2"): 1, ("q", "d8"): 2}  # d1 counts as third by words, d8 as third by the models
+    assert pooled == {**both, ("wordless", "d1"): 1, ("wordless", "d3"): 2}
+    assert pool_words(models, ranks()).equals(models)
 
 
 # What is recovered of a known truth
