@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from relevanced.daemon.compare_cli import compare
 from relevanced.daemon.config import home_directory
 from relevanced.daemon.console import progress_bars, say, say_json
 from relevanced.daemon.dead_letters_cli import dead_letters_app
@@ -53,6 +54,7 @@ app.command("rehearse")(rehearse)
 app.command("demo")(demo)
 app.command("forget")(forget)
 app.command("compact")(compact)
+app.command("compare")(compare)
 app.command("validate")(validate_command)
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(trial_app, name="trial")

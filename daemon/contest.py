@@ -50,11 +50,11 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     live_id, candidate_id = stages.promotion.serving().live_version_id, cycle.candidate_version_id
     if live_id is None or candidate_id is None:
         raise FailStep("The gate needs a live version and a candidate; `relevanced status` shows which is missing.")
-    pool = _pool(stages, held_out)
+    pool = pool_of(stages, held_out)
     both = (candidate_id, live_id)
     runs = {version_id: exact_run(stages, version_id, queries, pool, progress) for version_id in both}
     weights = query_weights(held_out, stages.gate.max_query_weight)
-    held_out_by = _held_out_by(held_out)
+    held_out_by = held_out_by_of(held_out)
     ndcg = {version_id: ndcg_at_10(qrels, runs[version_id]) for version_id in both}
     kinds = kinds_of(qrels, held_out_by, _known(stages, live_id))
     slices = slices_of(ndcg[candidate_id], ndcg[live_id], weights, kinds, stages.gate.confidence)
@@ -124,7 +124,7 @@ def rank_exactly(encoder: Encoder, queries: Mapping[str, str], names: Sequence[s
     return run
 
 
-def _held_out_by(held_out: pa.Table) -> dict[str, str]:
+def held_out_by_of(held_out: pa.Table) -> dict[str, str]:
     """What holds each query out; a file that was mined before there was another way says nothing of it."""
     keys = held_out["query_key"].to_pylist()
     if "held_out_by" not in held_out.column_names:
@@ -145,7 +145,7 @@ def _known(stages: Stages, live_id: int) -> Known | None:
     return Known(query_keys=query_keys, positive_ids=set(triplets["positive_id"].to_pylist()))
 
 
-def _pool(stages: Stages, held_out: pa.Table) -> list[str] | None:
+def pool_of(stages: Stages, held_out: pa.Table) -> list[str] | None:
     """All documents while they are few; else the judged ones and a fixed sample, the same for both arms."""
     everything = document_ids(stages.database)
     if len(everything) <= stages.gate_documents:

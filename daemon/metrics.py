@@ -16,6 +16,14 @@ from scipy import stats
 
 _LIKELY_RELEVANT: Final = 0.5
 _SURE_WEIGHT: Final = 0.5  # of a judgment: three quarters sure, by |2 P - 1|
+_ASKED_AS: Final = {
+    "ndcg@10": "ndcg_cut.10",
+    "recall@10": "recall.10",
+    "recall@100": "recall.100",
+    "mrr@10": "recip_rank",
+}
+MEASURES: Final = tuple(_ASKED_AS)
+_TENTH: Final = 1 / 10.5
 _GAIN_STEPS: Final = 100  # gains are whole numbers in trec_eval; NDCG does not change with their unit
 
 
@@ -55,14 +63,40 @@ def ndcg_at_10(qrels: Mapping[str, Mapping[str, float]], run: Run) -> dict[str, 
         qrels: query -> document_id -> grade: P(relevant) in [0, 1], or an expert's 0, 1, 2.
         run: query -> document_id -> score, higher first.
     """
+    return _evaluated(qrels, run, ["ndcg@10"])["ndcg@10"]
+
+
+def measures_of(qrels: Mapping[str, Mapping[str, float]], run: Run) -> dict[str, dict[str, float]]:
+    """
+    Give each of MEASURES by query, as ndcg_at_10 does; for recall and MRR every document of the qrels is relevant.
+
+    Args:
+        run: at least 100 deep where there are as many documents.
+    """
+    measured = _evaluated(qrels, run, MEASURES)
+    # A rank below the tenth has a reciprocal under .1.
+    first = {query: value if value > _TENTH else 0.0 for query, value in measured["mrr@10"].items()}
+    return {**measured, "mrr@10": first}
+
+
+def _evaluated(
+    qrels: Mapping[str, Mapping[str, float]], run: Run, measures: Collection[str]
+) -> dict[str, dict[str, float]]:
+    """Give measures by name and query, as trec_eval does; the reciprocal rank at any depth."""
     gains = {
         query: {document_id: round(grade * _GAIN_STEPS) for document_id, grade in grades.items()}
         for query, grades in qrels.items()
     }
     asked = {query: grades for query, grades in gains.items() if any(gain > 0 for gain in grades.values())}
-    evaluator = pytrec_eval.RelevanceEvaluator(asked, {"ndcg_cut.10"})
+    evaluator = pytrec_eval.RelevanceEvaluator(asked, {_ASKED_AS[name] for name in measures})
     measured = evaluator.evaluate({query: dict(run[query]) for query in asked if run.get(query)})
-    return {query: float(measured[query]["ndcg_cut_10"]) if query in measured else 0.0 for query in asked}
+    return {
+        name: {
+            query: float(measured[query][_ASKED_AS[name].replace(".", "_")]) if query in measured else 0.0
+            for query in asked
+        }
+        for name in measures
+    }
 
 
 def judged_documents(judgments: pa.Table) -> dict[str, set[str]]:

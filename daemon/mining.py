@@ -71,7 +71,10 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     triplets = mine_triplets(training, live_run, anchors, stages.triplets, text_keys)
     write_text(stages.files(cycle) / "click_model.json", to_json(click_model, pairs.surfaces))
     _write(stages.files(cycle) / "judgments.parquet", judgments)
-    _write(stages.files(cycle) / "holdout.parquet", with_texts(held_out, "query_key", anchors, "user_query"))
+    _write(
+        stages.files(cycle) / "holdout.parquet",
+        with_actors(with_texts(held_out, "query_key", anchors, "user_query"), actors),
+    )
     _write(stages.files(cycle) / "triplets.parquet", with_actors(with_document_texts(stages, triplets), actors))
     return _outcome(stages, triplets, judgments, held_out, click_model, bias, len(bots))
 
@@ -111,10 +114,10 @@ def with_texts(table: pa.Table, key: str, texts: Mapping[str, str], column: str)
     return table.append_column(column, pa.array([texts[name] for name in table[key].to_pylist()], pa.string()))
 
 
-def with_actors(triplets: pa.Table, actors: Mapping[str, int]) -> pa.Table:
-    """Append how many actors typed the anchor, by which it is shown to people or not."""
-    typed_by = [actors[key] for key in triplets["query_key"].to_pylist()]
-    return triplets.append_column("actors", pa.array(typed_by, pa.int64()))
+def with_actors(table: pa.Table, actors: Mapping[str, int]) -> pa.Table:
+    """Append how many actors typed the query, by which it is shown to people or not."""
+    typed_by = [actors[key] for key in table["query_key"].to_pylist()]
+    return table.append_column("actors", pa.array(typed_by, pa.int64()))
 
 
 def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:

@@ -12,6 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from relevanced.daemon.__main__ import run
@@ -114,6 +116,31 @@ def test_a_triplet_says_why_it_is_one_and_nothing_of_what_few_people_typed(give,
         assert (status, "Cycle 90 has 3 triplets." in said, "nym" in said) == (0, True, False)
     finally:
         shutil.rmtree(home / "cycles" / "90")
+
+
+def test_two_versions_are_compared_on_the_held_out_queries(give, home):
+    status, _, complaint = give("compare", "1", "1")
+    assert (status, complaint) == (2, "No cycle has held out queries yet; `relevanced cycle run` begins one.\n")
+    folder = home / "cycles" / "91"
+    folder.mkdir(parents=True)
+    judged = {"document_id": "d2", "grade": 0.9, "weight": 0.9, "inclusion": 1.0, "held_out_by": "hash"}
+    asked = [("ringing in the ears", 3), ("a hum that nobody else hears", 2)]
+    rows = [{"query_key": text, "user_query": text, "actors": actors, **judged} for text, actors in asked]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "holdout.parquet")
+    try:
+        found = json.loads(give("compare", "1", "1", "--json")[1])
+        status, said, _ = give("compare", "1", "1")
+        unknown = give("compare", "1", "7")
+        other_cycle = give("compare", "1", "1", "--cycle", "3")
+    finally:
+        shutil.rmtree(folder)
+    assert [one["user_query"] for one in found["queries"]] == [None, "ringing in the ears"]
+    assert found["measures"]["ndcg@10"]["difference"] == 0
+    assert found["better_worse_alike"] == [0, 0, 2]
+    assert found["queries"][1]["first_top"][0] == ["d2", True]
+    assert (status, "Version 1 is better for 0 queries, worse for 0, and alike for 2." in said) == (0, True)
+    assert (unknown[0], "There is no version 7" in unknown[2]) == (2, True)
+    assert other_cycle[2] == "Cycle 3 holds out no queries; there are those of 91.\n"
 
 
 def test_a_version_that_no_one_was_before_cannot_be_rolled_back(give):

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from relevanced.daemon import history
 from relevanced.daemon.config import load_settings
+from relevanced.daemon.contrast import contrast
 from relevanced.daemon.cycle import begin_cycle
 from relevanced.daemon.ports import silent
 from relevanced.daemon.tryout import check_trial, trials
@@ -64,4 +67,9 @@ def test_a_candidate_in_doubt_is_tried_on_people_and_promoted_when_they_prefer_i
         ("observation", None),
         ("promotion", "better"),
     ]
+    for both in (contrast(parts.stages, 1, 2, None, 1, silent), contrast(parts.stages, 2, 1, None, 1, silent)):
+        assert len(both.queries) == steps[2]["numbers"]["queries"]
+        ndcg = {1: steps[2]["numbers"]["live_ndcg@10"], 2: steps[2]["numbers"]["ndcg@10"]}
+        measure = both.measures["ndcg@10"]
+        assert (measure.first, measure.second) == pytest.approx((ndcg[both.first_version], ndcg[both.second_version]))
     parts.close()

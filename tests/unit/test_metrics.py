@@ -9,6 +9,7 @@ from relevanced.daemon.metrics import (
     judged_at_10,
     judged_documents,
     mean_interval,
+    measures_of,
     ndcg_at_10,
     qrels_from,
     query_weights,
@@ -38,6 +39,18 @@ def test_a_query_that_the_run_leaves_out_counts_as_0_instead_of_vanishing():
 
 def test_a_query_without_a_relevant_document_is_not_asked():
     assert ndcg_at_10({"q": {"d": 0}, "r": {}, "s": {"d": 0.004}}, {"q": {"d": 1.0}, "r": {}, "s": {}}) == {}
+
+
+@given(st.permutations(range(1, 121)), st.sets(st.integers(1, 120), min_size=1, max_size=9))
+def test_recall_and_reciprocal_rank_are_those_of_their_definitions(order, relevant):
+    run = {"q": {f"d{name}": 1 / place for place, name in enumerate(order, start=1)}}
+    qrels = {"q": {f"d{name}": 0.5 + name / 300 for name in relevant}}
+    ranks = sorted(order.index(name) + 1 for name in relevant)
+    measured = measures_of(qrels, run)
+    assert measured["recall@10"]["q"] == pytest.approx(sum(rank <= 10 for rank in ranks) / len(ranks))
+    assert measured["recall@100"]["q"] == pytest.approx(sum(rank <= 100 for rank in ranks) / len(ranks))
+    assert measured["mrr@10"]["q"] == pytest.approx(1 / ranks[0] if ranks[0] <= 10 else 0)
+    assert measured["ndcg@10"] == ndcg_at_10(qrels, run)
 
 
 def test_expert_grades_and_probabilities_are_both_taken():
