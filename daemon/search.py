@@ -20,7 +20,7 @@ from annotated_types import Ge
 
 from relevanced.daemon.clock import Clock
 from relevanced.daemon.database import Database
-from relevanced.daemon.errors import BadInput, RelevancedError, StopDaemon
+from relevanced.daemon.errors import BadInput, FailStep, RelevancedError, StopDaemon
 from relevanced.daemon.exploration import (
     ExplorationPolicy,
     Presented,
@@ -178,7 +178,7 @@ class Search:
             return {}
         try:
             return self._runs(serving.other_version_id, requests)
-        except (BadInput, StopDaemon) as error:
+        except (BadInput, FailStep, StopDaemon) as error:
             log.warning("The version on trial cannot answer.", version=serving.other_version_id, error=str(error))
             return {}
 

@@ -268,14 +268,15 @@ def test_an_earlier_version_under_observation_is_mixed_into_held_out_queries_alo
     assert mixed == {text for text in texts if is_held_out(cluster_key(query_key(text)), HoldoutPolicy())}
 
 
-def test_a_version_on_trial_that_cannot_answer_costs_no_answer(world, sink, on_trial):
+@pytest.mark.parametrize("column", ["fingerprint", "directory"])  # another model's files, and none at all
+def test_a_version_on_trial_that_cannot_answer_costs_no_answer(world, sink, on_trial, column):
     with world.database.connection() as connection:
-        connection.execute("UPDATE relevanced.version SET fingerprint = fingerprint || '!' WHERE version_id = 2")
+        connection.execute(f"UPDATE relevanced.version SET {column} = {column} || '!' WHERE version_id = 2")
     try:
         (answer,) = trial_search(world, sink).search([SearchRequest("pain")])
     finally:
         with world.database.connection() as connection:
-            connection.execute("UPDATE relevanced.version SET fingerprint = rtrim(fingerprint, '!')")
+            connection.execute(f"UPDATE relevanced.version SET {column} = rtrim({column}, '!')")
     assert {hit.version_id for hit in answer.hits} == {1}
     assert records_of(sink)[0].query_attributes["ranked_by"] is None
 
