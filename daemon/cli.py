@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from relevanced.daemon.approval_cli import approve, reject
 from relevanced.daemon.compare_cli import compare
 from relevanced.daemon.config import home_directory
 from relevanced.daemon.console import progress_bars, say, say_json
@@ -55,6 +56,8 @@ app.command("demo")(demo)
 app.command("forget")(forget)
 app.command("compact")(compact)
 app.command("compare")(compare)
+app.command("approve")(approve)
+app.command("reject")(reject)
 app.command("validate")(validate_command)
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(trial_app, name="trial")

@@ -34,6 +34,8 @@ class GatePolicy:
     # gate saw .02 at 1, and .05 at 3 and 10; of 223 queries 195 were left in effect at 3, where it accepted three of
     # the four, and 137 at 10, where it accepted none.
     max_query_weight: Annotated[float, Ge(1)] = 3.0
+    # Manual: a version that the gate or a trial found better waits for `relevanced approve`.
+    approval: Literal["automatic", "manual"] = "automatic"
 
 
 @dataclass(frozen=True, slots=True)

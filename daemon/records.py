@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 Step = Literal["mine", "train", "gate", "index", "verify", "promote", "ended"]
-Verdict = Literal["done", "nothing", "accepted", "rejected", "inconclusive", "failed", "trial"]
+Verdict = Literal["done", "nothing", "accepted", "rejected", "inconclusive", "failed", "trial", "waiting"]
 VersionState = Literal["candidate", "prepared", "verified", "rejected"]
 
 

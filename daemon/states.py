@@ -23,6 +23,7 @@ MOVES: Final[Mapping[tuple[Step, Verdict], Step]] = {
     ("verify", "rejected"): "ended",
     ("promote", "done"): "ended",
     ("promote", "trial"): "ended",
+    ("promote", "waiting"): "ended",
 }
 
 

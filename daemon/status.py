@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from relevanced.daemon import history
+from relevanced.daemon.approval import waiting
 from relevanced.daemon.cycle import last_cycle, open_cycle
 from relevanced.daemon.database import Database
 from relevanced.daemon.log_store import LogStore
@@ -29,6 +30,7 @@ def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
         "previous_version": serving.previous_version_id,
         "last_change": changes[0] if changes else None,
         "trial": next((row for row in trials(database) if row["ended_at"] is None), None),
+        "waiting": waiting(database),
         "running_cycle": {"cycle_id": running.cycle_id, "step": running.step, "steps": steps} if running else None,
         "last_cycle": {"cycle_id": last.cycle_id, "ended_at": last.ended_at, "sentence": last.sentence}
         if last
@@ -51,6 +53,12 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"`relevanced rollback` returns to version {status['previous_version']}."
     if trial := status["trial"]:
         yield trial_sentence(trial)
+    if row := status["waiting"]:
+        number = row["version_id"]
+        yield (
+            f"Version {number} waits for approval since {row['asked_at']:%Y-%m-%d %H:%M}: {row['why']}"
+            f" `relevanced approve {number}` or `relevanced reject {number}` decides."
+        )
     if running := status["running_cycle"]:
         yield f"Cycle {running['cycle_id']} is at the step {running['step']}{_how_far(running['steps'])}."
     if last := status["last_cycle"]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from relevanced import sql
 from relevanced.daemon import history
+from relevanced.daemon.approval import ask
 from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import StepFunction, cycle_of
 from relevanced.daemon.errors import FailStep
@@ -80,7 +81,7 @@ def verify(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
 
 def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """
-    Point serving at the candidate, or, where the gate could not decide, put it on trial.
+    Point serving at the candidate; where the gate could not decide, put it on trial; or let it wait for approval.
 
     Where a killed attempt has done either, it stays as it is: an operator may have undone it since.
     """
@@ -95,6 +96,8 @@ def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         if any(row["other_version_id"] == candidate.version_id for row in trials(stages.database)):
             return Outcome(f"Version {candidate.version_id} was put on trial.", verdict="trial")
         return begin_trial(stages, candidate.version_id, "promotion")
+    if stages.gate.approval == "manual":
+        return ask(stages, candidate.version_id, gate_row["sentence"])
     outcome = stages.promotion.promote(candidate.version_id, actor=actor, reason=gate_row["sentence"])
     return Outcome(outcome.sentence + observe(stages), outcome.numbers)
 

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from relevanced import sql
 from relevanced.daemon import history
+from relevanced.daemon.approval import ask
 from relevanced.daemon.bots import marked_bots
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
@@ -202,6 +203,10 @@ def _decide(stages: Stages, trial: Trial, found: Preference) -> Outcome:
         if stages.promotion.serving().previous_version_id == other:
             stages.promotion.rollback(actor=trial.actor, reason=reason)
         return _end(stages, trial, "better", f"Rolled back from version {live} to {other}", found)
+    if stages.gate.approval == "manual":
+        asked = ask(stages, other, reason)
+        ended = _end(stages, trial, "better", f"Version {other} is preferred and waits for approval", found)
+        return Outcome(ended.sentence, asked.numbers, asked.verdict)
     stages.promotion.promote(other, actor=trial.actor, reason=reason)
     ended = _end(stages, trial, "better", f"Promoted version {other} in place of {live}", found)
     return Outcome(ended.sentence + observe(stages), ended.numbers, ended.verdict)

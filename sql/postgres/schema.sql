@@ -9,10 +9,11 @@ CREATE TABLE migration (
 
 CREATE TYPE version_state AS ENUM ('candidate', 'prepared', 'verified', 'rejected');
 CREATE TYPE cycle_step_name AS ENUM ('mine', 'train', 'gate', 'index', 'verify', 'promote', 'ended');
-CREATE TYPE step_verdict AS ENUM ('done', 'nothing', 'accepted', 'rejected', 'inconclusive', 'failed', 'trial');
+CREATE TYPE step_verdict AS ENUM ('done', 'nothing', 'accepted', 'rejected', 'inconclusive', 'failed', 'trial', 'waiting');
 CREATE TYPE serving_verb AS ENUM ('promote', 'rollback');
 CREATE TYPE trial_purpose AS ENUM ('promotion', 'observation');
 CREATE TYPE trial_verdict AS ENUM ('better', 'worse', 'undecided', 'void');
+CREATE TYPE approval_decision AS ENUM ('approved', 'rejected', 'replaced');
 
 -- What tells one content from another. Its own function, because convert_to is only STABLE: it depends on the encoding
 -- of the database, which cannot change. The length keeps "a", "bc" apart from "ab", "c".
@@ -110,6 +111,22 @@ CREATE TABLE trial (
     CHECK ((verdict IS NULL) = (ended_at IS NULL))
 );
 CREATE UNIQUE INDEX trial_one_at_a_time ON trial ((true)) WHERE ended_at IS NULL;
+
+-- Versions that were found better and wait, or waited, for a person's word.
+CREATE TABLE approval (
+    approval_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version_id bigint NOT NULL UNIQUE REFERENCES version,
+    live_version_id bigint NOT NULL REFERENCES version,
+    why text NOT NULL,
+    asked_at timestamptz NOT NULL DEFAULT now(),
+    decision approval_decision,    -- null while it waits
+    actor text,
+    reason text,
+    decided_at timestamptz,
+    CHECK ((decision IS NULL) = (decided_at IS NULL)),
+    CHECK ((decision IS NULL) = (actor IS NULL))
+);
+CREATE UNIQUE INDEX approval_one_at_a_time ON approval ((true)) WHERE decided_at IS NULL;
 
 CREATE TABLE cycle (
     cycle_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
