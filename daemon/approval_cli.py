@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from relevanced.daemon.console import say, say_json
+from relevanced.daemon.console import say_outcome
 from relevanced.daemon.opening import Json, opened
 
 Number = Annotated[int, typer.Argument(help="Number of the version that waits; `relevanced status` names it.", min=1)]
@@ -29,11 +29,7 @@ def approve(context: typer.Context, number: Number, reason: Reason = "by hand", 
 
     with opened(context) as parts:
         outcome = approval.approve(parts.stages, number, getpass.getuser(), reason)
-        sentence = outcome.sentence + observe(parts.stages)
-        if as_json:
-            say_json({"sentence": sentence, **outcome.numbers})
-        else:
-            say(sentence)
+        say_outcome(as_json, outcome.sentence + observe(parts.stages), outcome.numbers)
 
 
 def reject(context: typer.Context, number: Number, reason: Reason = "by hand", as_json: Json = False) -> None:
@@ -48,7 +44,4 @@ def reject(context: typer.Context, number: Number, reason: Reason = "by hand", a
 
     with opened(context) as parts:
         outcome = approval.reject(parts.stages, number, getpass.getuser(), reason)
-        if as_json:
-            say_json({"sentence": outcome.sentence, **outcome.numbers})
-        else:
-            say(outcome.sentence)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)

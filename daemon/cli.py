@@ -7,14 +7,14 @@ In:  arguments, the state directory. Out: a sentence (or JSON with --json), and 
 import getpass
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from relevanced.daemon.approval_cli import approve, reject
 from relevanced.daemon.compare_cli import compare
 from relevanced.daemon.config import home_directory
-from relevanced.daemon.console import progress_bars, say, say_json
+from relevanced.daemon.console import progress_bars, say, say_json, say_outcome
 from relevanced.daemon.dead_letters_cli import dead_letters_app
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
@@ -115,7 +115,7 @@ def documents_load(
             indexed = make_first_version(parts.stages, parts.settings.model, progress)
         else:
             indexed = follow(parts.stages)
-        _answer(as_json, f"{loaded.sentence} {indexed.sentence}", {**loaded.numbers, **indexed.numbers})
+        say_outcome(as_json, f"{loaded.sentence} {indexed.sentence}", {**loaded.numbers, **indexed.numbers})
 
 
 @app.command()
@@ -251,7 +251,7 @@ def prepare(context: typer.Context, number: Number, as_json: Json = False) -> No
     with opened(context) as parts, progress_bars() as progress:
         version = history.version(parts.database, number)
         outcome = parts.index.prepare(number, parts.models.open(version.directory), progress)
-        _answer(as_json, outcome.sentence, outcome.numbers)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)
 
 
 @app.command()
@@ -262,7 +262,7 @@ def verify(context: typer.Context, number: Number, as_json: Json = False) -> Non
     with opened(context) as parts:
         version = history.version(parts.database, number)
         outcome = parts.index.verify(number, parts.models.open(version.directory), [])
-        _answer(as_json, outcome.sentence, outcome.numbers)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)
         if outcome.verdict != "accepted":
             raise typer.Exit(1)
 
@@ -275,7 +275,7 @@ def promote(context: typer.Context, number: Number, reason: Reason = "by hand", 
     """Put a verified version in place of the live one."""
     with opened(context) as parts:
         outcome = parts.promotion.promote(number, actor=getpass.getuser(), reason=reason)
-        _answer(as_json, outcome.sentence, outcome.numbers)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)
 
 
 @app.command()
@@ -283,11 +283,4 @@ def rollback(context: typer.Context, reason: Reason = "by hand", as_json: Json =
     """Return to the version that was live before; said twice, it takes itself back."""
     with opened(context) as parts:
         outcome = parts.promotion.rollback(actor=getpass.getuser(), reason=reason)
-        _answer(as_json, outcome.sentence, outcome.numbers)
-
-
-def _answer(as_json: bool, sentence: str, numbers: Any) -> None:
-    if as_json:
-        say_json({"sentence": sentence, **numbers})
-    else:
-        say(sentence)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,14 @@ def say(sentence: str) -> None:
 def say_json(value: Any) -> None:
     """One JSON document for machines; dates in ISO 8601, paths as text."""
     sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False, indent=2) + "\n")
+
+
+def say_outcome(as_json: bool, sentence: str, numbers: Mapping[str, Any]) -> None:
+    """What a command has done: its sentence, or with --json the sentence and the numbers."""
+    if as_json:
+        say_json({"sentence": sentence, **numbers})
+    else:
+        say(sentence)
 
 
 def say_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

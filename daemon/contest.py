@@ -74,8 +74,8 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         **names,
     )
     numbers = {
-        "ndcg@10": _mean(ndcg[candidate_id], weights),
-        "live_ndcg@10": _mean(ndcg[live_id], weights),
+        "ndcg@10": weighted_mean(ndcg[candidate_id], weights),
+        "live_ndcg@10": weighted_mean(ndcg[live_id], weights),
         **comparison.numbers(),
         "judged@10": judged_at[0],
         "live_judged@10": judged_at[1],
@@ -155,6 +155,6 @@ def pool_of(stages: Stages, held_out: pa.Table) -> list[str] | None:
     return sorted(judged) + list(others[: max(0, stages.gate_documents - len(judged))])
 
 
-def _mean(ndcg: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
+def weighted_mean(ndcg: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
     """The weighted mean over queries; None where nothing was asked."""
     return float(np.average(list(ndcg.values()), weights=[weights[query] for query in ndcg])) if ndcg else None

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
-from relevanced.daemon.contest import exact_run, held_out_by_of, pool_of
+from relevanced.daemon.contest import exact_run, held_out_by_of, pool_of, weighted_mean
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.gate import paired_interval
 from relevanced.daemon.metrics import measures_of, qrels_from, query_weights
@@ -93,14 +93,13 @@ def contrast(stages: Stages, first: int, second: int, cycle_id: int | None, k: i
     pool = pool_of(stages, held_out)
     runs = {version: exact_run(stages, version, texts, pool, progress) for version in (first, second)}
     weights = query_weights(held_out, stages.gate.max_query_weight)
-    counts = [weights[query] for query in sorted(qrels)]
     ones, others = (measures_of(qrels, runs[version]) for version in (first, second))
     measures = {}
     for name, one in ones.items():
         other = others[name]
         measures[name] = MeasureContrast(
-            float(np.average([one[query] for query in sorted(qrels)], weights=counts)),
-            float(np.average([other[query] for query in sorted(qrels)], weights=counts)),
+            weighted_mean(one, weights) or 0.0,
+            weighted_mean(other, weights) or 0.0,
             *paired_interval(other, one, weights, stages.gate.confidence),
         )
     queries = [

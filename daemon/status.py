@@ -53,7 +53,8 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"`relevanced rollback` returns to version {status['previous_version']}."
     if trial := status["trial"]:
         yield trial_sentence(trial)
-    if row := status["waiting"]:
+    row = status["waiting"]
+    if row and row["version_id"] != status["live_version"]:  # `promote` by hand needs no approval
         number = row["version_id"]
         yield (
             f"Version {number} waits for approval since {row['asked_at']:%Y-%m-%d %H:%M}: {row['why']}"

@@ -93,6 +93,8 @@ def test_against_another_live_version_the_comparison_says_nothing_any_more(parts
     with pytest.raises(BadInput, match="was found better than version 1, and version 2 is live now"):
         approve(parts.stages, 3, "grace", "yes")
     assert live(parts) == 2
+    parts.promotion.promote(3, actor="ada", reason="all the same")
+    assert not any("waits" in line for line in status_sentences(status_of(parts.database, parts.log_store)))
 
 
 def test_an_approval_killed_after_its_promotion_is_ended_by_the_next(parts: Parts) -> None:
