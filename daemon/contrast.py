@@ -13,10 +13,11 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
-from relevanced.daemon.contest import exact_run, held_out_by_of, pool_of, weighted_mean
+from relevanced.daemon.asked import DECIDING, held_out_by_of
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.exact_runs import exact_run, pool_of
 from relevanced.daemon.gate import paired_interval
-from relevanced.daemon.metrics import measures_of, qrels_from, query_weights
+from relevanced.daemon.metrics import measures_of, qrels_from, query_weights, weighted_mean
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.stages import Stages
 
@@ -84,7 +85,7 @@ def contrast(stages: Stages, first: int, second: int, cycle_id: int | None, k: i
     cycle_id, file = _holdout_of(stages.directory, cycle_id)
     held_out = pq.read_table(file)
     by = held_out_by_of(held_out)
-    qrels = {query: grades for query, grades in qrels_from(held_out).items() if by[query] != "time"}
+    qrels = {query: grades for query, grades in qrels_from(held_out).items() if by[query] in DECIDING}
     if not qrels:
         raise BadInput(f"No held-out query of cycle {cycle_id} has a relevant document yet; more clicks will tell.")
     rows = held_out.select([name for name in ("query_key", "user_query", "actors") if name in held_out.column_names])

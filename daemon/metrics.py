@@ -150,13 +150,17 @@ def query_weights(judgments: pa.Table, max_weight: float) -> dict[str, float]:
     return {query: 1 / max(1 - chance, 1 / max_weight) for query, chance in missed.items()}
 
 
-def mean_interval(values: Collection[float], confidence: float, weights: Collection[float] | None = None) -> Interval:
-    """
-    Give the mean and its Student t interval; of one value alone nothing is known, so its interval is endless.
+def weighted_mean(values: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
+    """The weighted mean over queries; None where nothing was asked."""
+    return float(np.average(list(values.values()), weights=[weights[query] for query in values])) if values else None
 
-    Over queries, t holds its level as bootstrap and permutation do (arXiv:1905.11096) and needs no seed, so a verdict
-    is the same whenever it is computed. With weights it is the ratio estimator's, linearised (Cochran, Sampling
-    Techniques, section 6.4); equal weights give the same as none.
+
+def mean_and_error(values: Collection[float], weights: Collection[float] | None = None) -> tuple[float, float]:
+    """
+    Give the mean and its standard error; of one value alone nothing is known, so its error is endless.
+
+    With weights it is the ratio estimator's, linearised (Cochran, Sampling Techniques, section 6.4); equal weights give
+    the same as none.
 
     Raises: ValueError for no values.
     """
@@ -166,7 +170,22 @@ def mean_interval(values: Collection[float], confidence: float, weights: Collect
     weight = np.ones(len(sample)) if weights is None else np.fromiter(weights, dtype=np.float64, count=len(sample))
     mean = float(np.average(sample, weights=weight))
     if len(sample) == 1:
+        return mean, float(np.inf)
+    error = np.sqrt(np.sum((weight * (sample - mean)) ** 2) * len(sample) / (len(sample) - 1)) / weight.sum()
+    return mean, float(error)
+
+
+def mean_interval(values: Collection[float], confidence: float, weights: Collection[float] | None = None) -> Interval:
+    """
+    Give the mean and its Student t interval.
+
+    Over queries, t holds its level as bootstrap and permutation do (arXiv:1905.11096) and needs no seed, so a verdict
+    is the same whenever it is computed.
+
+    Raises: ValueError for no values.
+    """
+    mean, error = mean_and_error(values, weights)
+    if len(values) == 1:
         return Interval(mean, -np.inf, np.inf)
-    spread = np.sqrt(np.sum((weight * (sample - mean)) ** 2) * len(sample) / (len(sample) - 1)) / weight.sum()
-    half = float(stats.t.ppf((1 + confidence) / 2, len(sample) - 1) * spread)
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     return Interval(mean, mean - half, mean + half)

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from relevanced.daemon.contest import Run
 from relevanced.daemon.contrast import contrast
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.exact_runs import Run
 from relevanced.daemon.gate import GatePolicy, compare
 from relevanced.daemon.ports import silent
 from relevanced.daemon.stages import Stages
@@ -64,7 +64,7 @@ def test_who_gains_and_who_loses_is_told_with_the_gates_own_figures(stages: Any)
     assert found.measures["recall@10"].difference == 0
     arms = {"a1": 0.5, "a2": 0.5, "b1": 1.0, "b2": 1.0}, {"a1": 1.0, "a2": 1.0, "b1": 0.5, "b2": 0.5}
     weights = {"a1": 1.0, "a2": 1.0, "b1": 2.0, "b2": 1.0}
-    gated = compare(arms[1], arms[0], weights, stages.gate, candidate=2, live=1)
+    gated = compare(arms[1], arms[0], weights, stages.gate, 0.05, candidate=2, live=1)
     measure = found.measures["ndcg@10"]
     assert (measure.difference, measure.low, measure.high) == pytest.approx(gated.interval)
     assert (measure.first, measure.second) == pytest.approx((4 / 5, 3.5 / 5))
