@@ -105,9 +105,10 @@ def _contest(
     worse, before = worse_than_before(asked, candidate, earlier)
     known = better_known(alone, judged)
     objections = [*harmed(slices, policy), *worse, *([known] if known else [])]
-    found = weigh(
-        with_unjudged(found, alone, judged, candidate=candidate.version_id), objections, candidate=candidate.version_id
-    )
+    if len(mine) < policy.min_queries:  # so few say as little against a candidate as for it
+        objections = []
+    found = with_unjudged(found, alone, judged, candidate=candidate.version_id)
+    found = weigh(found, objections, candidate=candidate.version_id)
     numbers = {
         "ndcg@10": weighted_mean(mine, asked.weights),
         "live_ndcg@10": weighted_mean(lives, asked.weights),

@@ -194,6 +194,15 @@ def test_a_candidate_that_serves_one_application_and_fails_another_is_stopped_by
     )
 
 
+def test_so_few_queries_that_nothing_is_accepted_reject_nothing_either(new_town: Callable[..., Town]) -> None:
+    town = new_town(gate=GatePolicy(min_queries=71))
+    town.good = {2: set(OLD), 3: set(NEW) | set(RECENT)}
+    rows = by_hash(OLD, application="kiosk") + by_hash(NEW + RECENT, application="web")
+    found = town.contest(rows)
+    assert (found.verdict, found.numbers["objections"]) == ("inconclusive", [])
+    assert found.numbers["slices"]["application kiosk"]["high"] < 0
+
+
 def test_what_is_worse_than_what_was_live_once_is_stopped_by_its_number(town: Town) -> None:
     town.parts.promotion.promote(1, actor="ada", reason="for a while")
     town.parts.promotion.promote(2, actor="ada", reason="on")
