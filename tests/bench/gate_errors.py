@@ -2,11 +2,12 @@
 How often the gate is wrong: candidates that are no better and are promoted, better ones that are not.
 
     relevanced compare 1 2 --json > both.json
-    python -m tests.bench.gate_errors both.json [--tests 2000] [--years 200]
+    python -m tests.bench.gate_errors both.json [--tests 2000] [--years 200] [--min-improvement 0.01] [--confidence 0.9]
 
 Over real NDCG@10 of the same queries by two versions. A candidate without any gain has the differences with their signs
 drawn; one with a gain has so many more of its queries keep the better sign that the mean is that gain. Queries are
-drawn with replacement. A test is the first, or the thirtieth, since the last promotion.
+drawn with replacement. A test is the first, or the thirtieth, since the last promotion. Then: how many of those that
+1,000 queries leave in doubt are accepted in the end, for they are kept and judged again on as many as the gate says.
 
 A year is 365 candidates one after another, none of them better, all judged on the same 1,000 queries:
 - new: each is drawn anew;
@@ -38,6 +39,7 @@ SIZES: Final = (200, 1000, 5000)
 GAINS: Final = (0.0, 0.01, 0.02, 0.05)
 TESTS: Final = (1, 30)  # since the last promotion
 NIGHTS: Final = 365
+MOST: Final = 20_000  # queries that are ever held out
 VARIED: Final = 0.1  # of the queries, from one candidate to the next
 PREFERENCES: Final = 40  # a night, one a query
 
@@ -48,10 +50,13 @@ def main() -> None:
     arguments.add_argument("file", type=Path, help="what `relevanced compare A B --json` printed")
     arguments.add_argument("--tests", type=int, default=2000)
     arguments.add_argument("--years", type=int, default=200)
+    arguments.add_argument("--min-improvement", type=float, default=GatePolicy().min_improvement)
+    arguments.add_argument("--confidence", type=float, default=GatePolicy().confidence)
     given = arguments.parse_args()
     queries = json.loads(given.file.read_text())["queries"]
     arms = np.array([[query["first"], query["second"]] for query in queries])
-    rng, policy = np.random.default_rng(0), GatePolicy()
+    rng = np.random.default_rng(0)
+    policy = GatePolicy(min_improvement=given.min_improvement, confidence=given.confidence)
     spread = float(np.std(arms[:, 1] - arms[:, 0]))
     say(f"{len(arms):,} queries, whose differences have a standard deviation of {spread:.3f}")
     say(f"{'test':>6}{'queries':>9}" + "".join(f"{'gain ' + format(gain, '.2f'):>12}" for gain in GAINS))
@@ -65,11 +70,24 @@ def main() -> None:
                 shares[str(gain)] = sum(one.verdict == "accepted" for one in found) / given.tests
             accepted[test][size] = shares
             say(f"{test:6}{size:9,}" + "".join(f"{share:12.1%}" for share in shares.values()))
+    in_the_end = {}
+    for gain in GAINS:
+        asked_for = [queries_until_accepted(arms, gain, rng, policy) for _ in range(given.tests // 4)]
+        needed = [number for number in asked_for if number]
+        in_the_end[str(gain)] = len(needed) / len(asked_for)
+        say(
+            f"gain {gain:.2f}: {in_the_end[str(gain)]:.1%} accepted in the end,"
+            f" half of them by {np.median(needed) if needed else 0:,.0f} queries"
+        )
     years = {}
     for name, promotes in YEARS.items():
         years[name] = sum(promotes(arms, rng, policy) for _ in range(given.years)) / given.years
         say(f"{name}: of {given.years} years without any gain, {years[name]:.1%} have a false promotion")
-    say(json.dumps({"bench": "gate_errors", "spread": spread, "accepted": accepted, "years": years}))
+    say(
+        json.dumps(
+            {"bench": "gate_errors", "spread": spread, "accepted": accepted, "in_the_end": in_the_end, "years": years}
+        )
+    )
 
 
 def drawn(arms: Floats, size: int, gain: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -90,6 +108,20 @@ def turned(arms: Floats, kept: Signs) -> tuple[Floats, Floats]:
     """Give candidate and live, where the candidate is the better arm of the queries that are kept."""
     better, worse = arms.max(axis=1), arms.min(axis=1)
     return np.where(kept, better, worse), np.where(kept, worse, better)
+
+
+def queries_until_accepted(arms: Floats, gain: float, rng: np.random.Generator, policy: GatePolicy) -> int | None:
+    """Judge one candidate on 1,000 queries, and again whenever there are enough; None: it never is accepted."""
+    candidate, live = drawn(arms, MOST, gain, rng)
+    size = 1000
+    for test in range(1, NIGHTS):
+        found = judged(candidate[:size], live[:size], policy, level_of(test, policy.yearly_error))
+        if found.verdict == "accepted":
+            return size
+        if found.verdict == "rejected" or not found.enough or found.enough > MOST:
+            return None
+        size = found.enough
+    return None
 
 
 def new_each_night(arms: Floats, rng: np.random.Generator, policy: GatePolicy) -> bool:
