@@ -100,8 +100,8 @@ def _contest(
     judged = candidate.judged_at_10, live.judged_at_10
     alone = compare(candidate.among_judged, live.among_judged, asked.weights, policy, level, **names)
     found = compare(mine, lives, asked.weights, policy, level, **names)
-    slices = slices_of(*both, asked.weights, asked.kinds, policy.confidence)
-    recent = slices_of(*both, asked.weights, [asked.recent], policy.confidence)
+    slices = slices_of(*both, asked.weights, asked.kinds)
+    recent = slices_of(*both, asked.weights, [asked.recent])
     worse, before = worse_than_before(asked, candidate, earlier)
     known = better_known(alone, judged)
     objections = [*harmed(slices, policy), *worse, *([known] if known else [])]

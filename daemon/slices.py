@@ -12,10 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from relevanced.daemon.gate import GatePolicy, Objection, change, paired_interval
+from relevanced.daemon.gate import GatePolicy, Objection, change
 from relevanced.daemon.queries import cluster_key
+from relevanced.daemon.resampling import simultaneous_intervals
 
 MOST_VALUES: Final = 10  # of an attribute that are slices of their own
+SURE: Final = 0.95  # that all intervals are right, together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +98,9 @@ def slices_of(
     live_ndcg: Mapping[str, float],
     weights: Mapping[str, float],
     kinds: Collection[Mapping[str, str]],
-    confidence: float,
 ) -> dict[str, dict[str, float]]:
     """
-    Measure each slice as the gate measures the whole; a slice without a query is left out.
+    Measure each slice; their intervals hold all together, for of many slices one loses by luck.
 
     Args:
         candidate_ndcg, live_ndcg, weights: query -> NDCG@10 and how much it counts, as for gate.compare.
@@ -107,23 +108,28 @@ def slices_of(
     Returns: name -> queries, share (of the kind's weight), difference with low and high, ndcg@10, live_ndcg@10. The
         means of a kind, each times its share, add up to that of its queries.
     """
+    queries = sorted({query for kind in kinds for query in kind})
+    parts = [(kind, name) for kind in kinds for name in sorted(set(kind.values()))]
+    if not parts:
+        return {}
+    counts = np.array([weights[query] for query in queries])
+    members = np.array([[kind.get(query) == name for kind, name in parts] for query in queries])
+    arms = np.array([[candidate_ndcg[query], live_ndcg[query]] for query in queries])
+    found = simultaneous_intervals(arms[:, :1] - arms[:, 1:], counts, members, SURE)
     measured = {}
-    for kind in kinds:
-        whole = sum(weights[query] for query in kind)
-        for name in sorted(set(kind.values())):
-            queries = sorted(query for query in kind if kind[query] == name)
-            mine, lives = ({query: arm[query] for query in queries} for arm in (candidate_ndcg, live_ndcg))
-            counts = [weights[query] for query in queries]
-            difference, low, high = paired_interval(mine, lives, weights, confidence)
-            measured[name] = {
-                "queries": len(queries),
-                "share": sum(counts) / whole,
-                "difference": difference,
-                "low": low,
-                "high": high,
-                "ndcg@10": float(np.average(list(mine.values()), weights=counts)),
-                "live_ndcg@10": float(np.average(list(lives.values()), weights=counts)),
-            }
+    for place, (kind, name) in enumerate(parts):
+        inside = members[:, place]
+        mine, lives = np.average(arms[inside], axis=0, weights=counts[inside])
+        whole = counts[[query in kind for query in queries]].sum()
+        measured[name] = {
+            "queries": int(inside.sum()),
+            "share": float(counts[inside].sum() / whole),
+            "difference": float(found.mean[place, 0]),
+            "low": float(max(found.low[place, 0], -1.0)),  # no difference of two NDCG lies outside
+            "high": float(min(found.high[place, 0], 1.0)),
+            "ndcg@10": float(mine),
+            "live_ndcg@10": float(lives),
+        }
     return measured
 
 
