@@ -90,7 +90,11 @@ def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
 
 def answers_of(stages: Stages, asked: Asked, version_id: int, progress: Progress) -> Answers:
     """Rank the documents for every query, exactly, and measure the ranks."""
-    run = exact_run(stages, version_id, asked.texts, asked.pool, progress)
+    return measured(asked, version_id, exact_run(stages, version_id, asked.texts, asked.pool, progress))
+
+
+def measured(asked: Asked, version_id: int, run: Run) -> Answers:
+    """Measure a run."""
     deciding = asked.deciding(run)
     return Answers(
         version_id=version_id,

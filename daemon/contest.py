@@ -13,7 +13,15 @@ from typing import Any
 from relevanced import sql
 from relevanced.daemon.asked import Answers, Asked, answers_of, asked_of
 from relevanced.daemon.errors import FailStep
-from relevanced.daemon.gate import Comparison, better_known, compare, paired_interval, weigh, with_unjudged
+from relevanced.daemon.gate import (
+    Comparison,
+    GatePolicy,
+    better_known,
+    compare,
+    paired_interval,
+    weigh,
+    with_unjudged,
+)
 from relevanced.daemon.history import kept_candidates, note_metrics, set_state
 from relevanced.daemon.holdout_use import note_use
 from relevanced.daemon.metrics import MEASURES, weighted_mean
@@ -24,6 +32,7 @@ from relevanced.daemon.records import Cycle, Outcome
 from relevanced.daemon.slices import harmed, slices_of
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.tryout import gives_way, next_level, open_trial
+from relevanced.daemon.unjudged import unjudged_bounds
 
 WORST = 5  # queries listed
 
@@ -61,7 +70,7 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     for test, number in enumerate([candidate_id, *due], start=1):
         level = next_level(stages, cycle.cycle_id, test)
         mine = answers_of(stages, asked, number, progress)
-        contests.append(_contest(stages, asked, mine, live, earlier, level))
+        contests.append(contest_between(asked, mine, live, earlier, stages.gate, level, stages.privacy.k))
         note_metrics(stages.database, number, {**contests[-1].numbers, "against": live_id})
     numbers = {
         "tests": len(contests) if len(queries) >= stages.gate.min_queries else 0,
@@ -91,10 +100,24 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     return Outcome(first.found.sentence + remark, numbers, first.found.verdict)
 
 
-def _contest(
-    stages: Stages, asked: Asked, candidate: Answers, live: Answers, earlier: list[Answers], level: float
+def contest_between(
+    asked: Asked,
+    candidate: Answers,
+    live: Answers,
+    earlier: Sequence[Answers],
+    policy: GatePolicy,
+    level: float,
+    k: int,
 ) -> Contest:
-    policy, names = stages.gate, {"candidate": candidate.version_id, "live": live.version_id}
+    """
+    Judge by the answers alone.
+
+    Args:
+        earlier: of versions that were live before.
+        level: how likely luck may decide; see error_budget.
+        k: actors who must have typed a query before its words are shown.
+    """
+    names = {"candidate": candidate.version_id, "live": live.version_id}
     both = candidate.measures["ndcg@10"], live.measures["ndcg@10"]
     mine, lives = (asked.deciding(arm) for arm in both)
     judged = candidate.judged_at_10, live.judged_at_10
@@ -116,13 +139,19 @@ def _contest(
         "level": level,
         "judged@10": judged[0],
         "live_judged@10": judged[1],
+        "unjudged": _unjudged(asked, candidate, live),
         "measures": {name: _measure(asked, candidate, live, name, policy.confidence) for name in MEASURES},
         "slices": slices | (recent if len(recent) > 1 else {}),
         "before": before,
         "objections": [one.reason for one in objections],
-        "worst_hit": _worst_hit(asked, mine, lives, stages.privacy.k),
+        "worst_hit": _worst_hit(asked, mine, lives, k),
     }
     return Contest(candidate.version_id, found, numbers)
+
+
+def _unjudged(asked: Asked, candidate: Answers, live: Answers) -> dict[str, float]:
+    qrels = asked.deciding(asked.qrels)
+    return unjudged_bounds(qrels, asked.judged, candidate.run, live.run, asked.weights).numbers()
 
 
 def _measure(asked: Asked, candidate: Answers, live: Answers, name: str, confidence: float) -> dict[str, float]:

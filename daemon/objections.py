@@ -4,6 +4,7 @@ What is held against a candidate beside its comparison with live.
 In:  the answers of the candidate and of others. Out: objections with their figures; weighed by contest.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from relevanced.daemon.asked import Answers, Asked, answers_of
@@ -28,7 +29,7 @@ def before_live(stages: Stages, asked: Asked, live_id: int, progress: Progress) 
 
 
 def worse_than_before(
-    asked: Asked, candidate: Answers, earlier: list[Answers]
+    asked: Asked, candidate: Answers, earlier: Sequence[Answers]
 ) -> tuple[list[Objection], dict[str, dict[str, Any]]]:
     """Object where the candidate is worse than what was live once; give the differences by version too."""
     objections, found = [], {}
