@@ -124,7 +124,7 @@ def contest_between(
     alone = compare(candidate.among_judged, live.among_judged, asked.weights, policy, level, **names)
     found = compare(mine, lives, asked.weights, policy, level, **names)
     slices = slices_of(*both, asked.weights, asked.kinds)
-    recent = slices_of(*both, asked.weights, [asked.recent])
+    recent = slices_of(*both, asked.weights, [asked.recent] if len(set(asked.recent.values())) > 1 else [])
     worse, before = worse_than_before(asked, candidate, earlier)
     known = better_known(alone, judged)
     objections = [*harmed(slices, policy), *worse, *([known] if known else [])]
@@ -141,7 +141,7 @@ def contest_between(
         "live_judged@10": judged[1],
         "unjudged": _unjudged(asked, candidate, live),
         "measures": {name: _measure(asked, candidate, live, name, policy.confidence) for name in MEASURES},
-        "slices": slices | (recent if len(recent) > 1 else {}),
+        "slices": slices | recent,
         "before": before,
         "objections": [one.reason for one in objections],
         "worst_hit": _worst_hit(asked, mine, lives, k),

@@ -115,18 +115,21 @@ def condensed(run: Run, judged: Mapping[str, Collection[str]]) -> dict[str, dict
     Source: Sakai, Alternatives to Bpref, SIGIR 2007. It flatters a system that brings up new documents, as counting
     them for irrelevant wrongs it (Fröbe et al., ECIR 2023); between the two lies what would be found.
     """
-    return {
-        query: {name: score for name, score in scores.items() if name in judged.get(query, ())}
-        for query, scores in run.items()
-    }
+    kept = {}
+    for query, scores in run.items():
+        known = judged.get(query, ())
+        kept[query] = {name: score for name, score in scores.items() if name in known}
+    return kept
+
+
+def first_ten(scores: Mapping[str, float]) -> list[str]:
+    """The documents of one query of a run that a page shows, best first."""
+    return sorted(scores, key=scores.__getitem__, reverse=True)[:10]
 
 
 def judged_at_10(run: Run, judged: Mapping[str, Collection[str]]) -> float:
     """Mean number of judged documents among the first ten of each query."""
-    found = [
-        sum(name in judged.get(query, ()) for name in sorted(scores, key=scores.__getitem__, reverse=True)[:10])
-        for query, scores in run.items()
-    ]
+    found = [len(set(first_ten(scores)).intersection(judged.get(query, ()))) for query, scores in run.items()]
     return float(np.mean(found)) if found else 0.0
 
 

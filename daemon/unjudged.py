@@ -7,14 +7,14 @@ documents are taken for as relevant as judged ones at the same rank; part of the
 Counted for irrelevant, they speak against who brings up new documents; left out, for it. The truth lies between.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from relevanced.daemon.metrics import Run
+from relevanced.daemon.metrics import Run, first_ten
 
 DRAWS: Final = 200  # of relevance; they vary far less than the queries do
 _DEPTH: Final = 10
@@ -84,8 +84,7 @@ def unjudged_bounds(
         grades, known_of = qrels[query], judged.get(query, ())
         new: dict[str, _Slot] = {}
         for arm, run in enumerate((candidate, live)):
-            scores = run.get(query, {})
-            for rank, name in enumerate(sorted(scores, key=lambda name: (-scores[name], name))[:_DEPTH]):
+            for rank, name in enumerate(first_ten(run.get(query, {}))):
                 if name in grades or name in known_of:
                     grade = grades.get(name, 0.0)
                     known[place, arm] += grade * _DISCOUNTS[rank]
@@ -96,7 +95,7 @@ def unjudged_bounds(
                     slot.discounts[arm] = float(_DISCOUNTS[rank])
         slots += new.values()
     weight = np.array([weights[query] for query in queries])
-    ideal = np.array([_ideal(sorted(qrels[query].values(), reverse=True)) for query in queries])
+    ideal = _ideal([qrels[query] for query in queries])
     chances = at_rank[0] / np.maximum(at_rank[1], 1)
     owner = np.array([slot.query for slot in slots], dtype=np.int64)
     discounts = np.array([slot.discounts for slot in slots]).reshape(-1, 2)
@@ -117,9 +116,15 @@ def unjudged_bounds(
     return Unjudged(none, every, float(np.mean(drawn)), float(low), float(high))
 
 
-def _ideal(grades: list[float]) -> Floats:
-    """The ideal DCG when so many documents more are relevant, from 0 to ten; each comes before what is less sure."""
-    best = np.concatenate([np.array(grades[:_DEPTH]), np.zeros(_DEPTH)])
-    return np.array(
-        [_DISCOUNTS[:more].sum() + (best[: _DEPTH - more] * _DISCOUNTS[more:]).sum() for more in range(_DEPTH + 1)]
-    )
+def _ideal(qrels: Sequence[Mapping[str, float]]) -> Floats:
+    """
+    The ideal DCG of each query when so many documents more are relevant, which come before what is less sure.
+
+    Returns: (queries, 11), for none to ten more.
+    """
+    best = np.zeros((len(qrels), _DEPTH))
+    for row, grades in zip(best, qrels, strict=True):
+        first = sorted(grades.values(), reverse=True)[:_DEPTH]
+        row[: len(first)] = first
+    more = range(_DEPTH + 1)
+    return np.stack([_DISCOUNTS[:n].sum() + best[:, : _DEPTH - n] @ _DISCOUNTS[n:] for n in more], axis=1)
