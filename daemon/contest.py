@@ -118,13 +118,13 @@ def contest_between(
         k: actors who must have typed a query before its words are shown.
     """
     names = {"candidate": candidate.version_id, "live": live.version_id}
-    both = candidate.measures["ndcg@10"], live.measures["ndcg@10"]
-    mine, lives = (asked.deciding(arm) for arm in both)
+    mine, lives = (asked.deciding(arm.measures["ndcg@10"]) for arm in (candidate, live))
     judged = candidate.judged_at_10, live.judged_at_10
     alone = compare(candidate.among_judged, live.among_judged, asked.weights, policy, level, **names)
     found = compare(mine, lives, asked.weights, policy, level, **names)
-    slices = slices_of(*both, asked.weights, asked.kinds)
-    recent = slices_of(*both, asked.weights, [asked.recent] if len(set(asked.recent.values())) > 1 else [])
+    measures = candidate.measures, live.measures
+    slices = slices_of(*measures, asked.weights, asked.kinds)
+    recent = slices_of(*measures, asked.weights, [asked.recent] if len(set(asked.recent.values())) > 1 else [])
     worse, before = worse_than_before(asked, candidate, earlier)
     known = better_known(alone, judged)
     objections = [*harmed(slices, policy), *worse, *([known] if known else [])]

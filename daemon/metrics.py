@@ -89,7 +89,11 @@ def _evaluated(
     }
     asked = {query: grades for query, grades in gains.items() if any(gain > 0 for gain in grades.values())}
     evaluator = pytrec_eval.RelevanceEvaluator(asked, {_ASKED_AS[name] for name in measures})
-    measured = evaluator.evaluate({query: dict(run[query]) for query in asked if run.get(query)})
+    # It takes dictionaries alone, and a copy of a long run costs as much as its measures.
+    runs = {
+        query: scores if isinstance(scores, dict) else dict(scores) for query in asked if (scores := run.get(query))
+    }
+    measured = evaluator.evaluate(runs)
     return {
         name: {
             query: float(measured[query][_ASKED_AS[name].replace(".", "_")]) if query in measured else 0.0

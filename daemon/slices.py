@@ -8,7 +8,7 @@ objections for those that are harmed.
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.resampling import simultaneous_intervals
 
 MOST_VALUES: Final = 10  # of an attribute that are slices of their own
+SLICED: Final = ("ndcg@10", "recall@100", "mrr@10")  # measures; slices are harmed by the first
 SURE: Final = 0.95  # that all intervals are right, together
 
 
@@ -94,19 +95,21 @@ def by_what_live_knew(qrels: Mapping[str, Mapping[str, float]], known: Known | N
 
 
 def slices_of(
-    candidate_ndcg: Mapping[str, float],
-    live_ndcg: Mapping[str, float],
+    candidate: Mapping[str, Mapping[str, float]],
+    live: Mapping[str, Mapping[str, float]],
     weights: Mapping[str, float],
     kinds: Collection[Mapping[str, str]],
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """
-    Measure each slice; their intervals hold all together, for of many slices one loses by luck.
+    Measure each slice; of one measure their intervals hold all together, for of many slices one loses by luck.
 
     Args:
-        candidate_ndcg, live_ndcg, weights: query -> NDCG@10 and how much it counts, as for gate.compare.
+        candidate, live: name of a measure, SLICED at least -> query -> value.
+        weights: query -> how much it counts, as for gate.compare.
         kinds: query -> name of its slice, of some of these queries, for each way to part them.
-    Returns: name -> queries, share (of the kind's weight), difference with low and high, ndcg@10, live_ndcg@10. The
-        means of a kind, each times its share, add up to that of its queries.
+    Returns: name -> queries, share (of the kind's weight), difference of NDCG@10 with low and high, ndcg@10,
+        live_ndcg@10, and by name of each other measure its difference with low and high. The means of a kind, each
+        times its share, add up to that of its queries.
     """
     queries = sorted({query for kind in kinds for query in kind})
     parts = [(kind, name) for kind in kinds for name in sorted(set(kind.values()))]
@@ -114,26 +117,25 @@ def slices_of(
         return {}
     counts = np.array([weights[query] for query in queries])
     members = np.array([[kind.get(query) == name for kind, name in parts] for query in queries])
-    arms = np.array([[candidate_ndcg[query], live_ndcg[query]] for query in queries])
-    found = simultaneous_intervals(arms[:, :1] - arms[:, 1:], counts, members, SURE)
+    mine, lives = (np.array([[arm[name][query] for name in SLICED] for query in queries]) for arm in (candidate, live))
+    found = simultaneous_intervals(mine - lives, counts, members, SURE)
     measured = {}
     for place, (kind, name) in enumerate(parts):
         inside = members[:, place]
-        mine, lives = np.average(arms[inside], axis=0, weights=counts[inside])
         whole = counts[[query in kind for query in queries]].sum()
+        first, *others = (found.of(place, column) for column in range(len(SLICED)))
         measured[name] = {
             "queries": int(inside.sum()),
             "share": float(counts[inside].sum() / whole),
-            "difference": float(found.mean[place, 0]),
-            "low": float(max(found.low[place, 0], -1.0)),  # no difference of two NDCG lies outside
-            "high": float(min(found.high[place, 0], 1.0)),
-            "ndcg@10": float(mine),
-            "live_ndcg@10": float(lives),
+            **first,
+            "ndcg@10": float(np.average(mine[inside, 0], weights=counts[inside])),
+            "live_ndcg@10": float(np.average(lives[inside, 0], weights=counts[inside])),
+            **dict(zip(SLICED[1:], others, strict=True)),
         }
     return measured
 
 
-def harmed(measured: Mapping[str, Mapping[str, float]], policy: GatePolicy) -> list[Objection]:
+def harmed(measured: Mapping[str, Mapping[str, Any]], policy: GatePolicy) -> list[Objection]:
     """
     Object to each slice whose loss is more than is borne and no luck: a mean may hide whom it costs.
 
@@ -147,5 +149,5 @@ def harmed(measured: Mapping[str, Mapping[str, float]], policy: GatePolicy) -> l
     ]
 
 
-def _harm(name: str, one: Mapping[str, float]) -> str:
+def _harm(name: str, one: Mapping[str, Any]) -> str:
     return f"{change(one['difference'], one['low'], one['high'])} on the {one['queries']:,} of {name}"

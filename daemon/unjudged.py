@@ -43,15 +43,6 @@ class Unjudged:
         return asdict(self)
 
 
-@dataclass(slots=True)
-class _Slot:
-    """An unjudged document of a query, and its discount in either arm, 0 where it is not among the first ten."""
-
-    query: int
-    rank: int  # the better of both
-    discounts: list[float]
-
-
 def unjudged_bounds(
     qrels: Mapping[str, Mapping[str, float]],
     judged: Mapping[str, Collection[str]],
@@ -79,27 +70,32 @@ def unjudged_bounds(
         return Unjudged(0.0, 0.0, 0.0, 0.0, 0.0)
     known = np.zeros((len(queries), 2))  # DCG of the judged documents
     at_rank = np.zeros((2, _DEPTH))  # sum of grades, and number, of judged documents
-    slots: list[_Slot] = []
+    # Of each unjudged document of a query: whose it is, its better rank, and its discount in either arm.
+    owners: list[int] = []
+    ranks: list[int] = []
+    discounts_in: tuple[list[float], list[float]] = [], []
     for place, query in enumerate(queries):
         grades, known_of = qrels[query], judged.get(query, ())
-        new: dict[str, _Slot] = {}
+        new: dict[str, int] = {}
         for arm, run in enumerate((candidate, live)):
             for rank, name in enumerate(first_ten(run.get(query, {}))):
                 if name in grades or name in known_of:
                     grade = grades.get(name, 0.0)
                     known[place, arm] += grade * _DISCOUNTS[rank]
                     at_rank[:, rank] += grade, 1
+                elif name in new:
+                    ranks[new[name]] = min(ranks[new[name]], rank)
+                    discounts_in[arm][new[name]] = _DISCOUNTS[rank]
                 else:
-                    slot = new.setdefault(name, _Slot(place, rank, [0.0, 0.0]))
-                    slot.rank = min(slot.rank, rank)
-                    slot.discounts[arm] = float(_DISCOUNTS[rank])
-        slots += new.values()
+                    new[name] = len(owners)
+                    owners.append(place)
+                    ranks.append(rank)
+                    discounts_in[arm].append(_DISCOUNTS[rank])
+                    discounts_in[1 - arm].append(0.0)
     weight = np.array([weights[query] for query in queries])
     ideal = _ideal([qrels[query] for query in queries])
-    chances = at_rank[0] / np.maximum(at_rank[1], 1)
-    owner = np.array([slot.query for slot in slots], dtype=np.int64)
-    discounts = np.array([slot.discounts for slot in slots]).reshape(-1, 2)
-    chance = chances[[slot.rank for slot in slots]]
+    owner, discounts = np.array(owners, dtype=np.int64), np.array(discounts_in).T
+    chance = (at_rank[0] / np.maximum(at_rank[1], 1))[ranks]
 
     def difference(relevant: npt.NDArray[np.bool_]) -> float:
         found = np.minimum(np.bincount(owner[relevant], minlength=len(queries)), _DEPTH)
@@ -110,9 +106,9 @@ def unjudged_bounds(
         return float(np.average(ndcg[:, 0] - ndcg[:, 1], weights=weight))
 
     rng = np.random.default_rng(seed)
-    drawn = [difference(rng.random(len(slots)) < chance) for _ in range(DRAWS if slots else 1)]
+    drawn = [difference(rng.random(len(owners)) < chance) for _ in range(DRAWS if owners else 1)]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    none, every = (difference(np.full(len(slots), relevant)) for relevant in (False, True))
+    none, every = (difference(np.full(len(owners), relevant)) for relevant in (False, True))
     return Unjudged(none, every, float(np.mean(drawn)), float(low), float(high))
 
 

@@ -1,7 +1,7 @@
 """
 Does the gate stop a candidate that has learned clicks by heart, and let a good one of the same clicks pass?
 
-    python -m tests.bench.overfitted DATA_DIR [--documents 1500] [--weeks 4] [--epochs 8]
+    python -m tests.bench.overfitted DATA_DIR [--documents 1500] [--weeks 4] [--epochs 3]
 
 Simulated people search and click; no trial, no promotion. From the same log two candidates are trained: one as the
 daemon does, and one on clicks at face value, what was clicked is relevant and what was shown and not clicked is not,
@@ -48,7 +48,7 @@ def main() -> None:
     arguments.add_argument("data", type=Path, help="a data set in BEIR layout")
     arguments.add_argument("--documents", type=int, default=1500)
     arguments.add_argument("--weeks", type=int, default=4)
-    arguments.add_argument("--epochs", type=int, default=8, help="of the training on clicks at face value")
+    arguments.add_argument("--epochs", type=int, default=3, help="of the training on clicks at face value")
     arguments.add_argument("--seed", type=int, default=1)
     given = arguments.parse_args()
     dataset = read_dataset(given.data, max_documents=given.documents, seed=given.seed)

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.gate import GatePolicy, compare
-from relevanced.daemon.slices import Known, by_attribute, by_frequency, by_time, by_what_live_knew, harmed, slices_of
+from relevanced.daemon.slices import (
+    SLICED,
+    Known,
+    by_attribute,
+    by_frequency,
+    by_time,
+    by_what_live_knew,
+    harmed,
+    slices_of,
+)
 
 QUERIES = [f"{word} {other}" for word in ("rash", "itch", "fever") for other in ("skin", "head", "eye", "ear")]
 DOCUMENTS = [f"d{number}" for number in range(6)]
@@ -42,7 +51,7 @@ def ways(qrels, held_out_by, known):
 def test_the_slices_of_a_kind_part_the_queries_and_their_weighted_means_give_back_the_whole(contest, known):
     candidate, live, weights, qrels, held_out_by = contest
     kinds = ways(qrels, held_out_by, known)
-    measured = slices_of(candidate, live, weights, kinds)
+    measured = slices_of(dict.fromkeys(SLICED, candidate), dict.fromkeys(SLICED, live), weights, kinds)
     whole = compare(candidate, live, weights, GatePolicy(), 0.025, candidate=2, live=1)
     counts = [weights[query] for query in live]
     means = {
@@ -64,7 +73,7 @@ def test_the_slices_of_a_kind_part_the_queries_and_their_weighted_means_give_bac
 def test_a_slice_is_measured_as_if_it_were_the_whole_but_for_its_interval(contest, known):
     candidate, live, weights, qrels, held_out_by = contest
     kinds = ways(qrels, held_out_by, known)
-    measured = slices_of(candidate, live, weights, kinds)
+    measured = slices_of(dict.fromkeys(SLICED, candidate), dict.fromkeys(SLICED, live), weights, kinds)
     json.dumps(measured, allow_nan=False)  # Postgres takes no infinity
     for kind in kinds:
         for name in set(kind.values()):
@@ -75,6 +84,7 @@ def test_a_slice_is_measured_as_if_it_were_the_whole_but_for_its_interval(contes
             # Together they hold where alone one in twenty would not.
             assert -1 <= one["low"] <= alone.low + 1e-9
             assert alone.high - 1e-9 <= one["high"] <= 1
+            assert one["mrr@10"] == {key: one[key] for key in ("difference", "low", "high")}  # of the same values
 
 
 def test_what_live_was_trained_on_tells_novel_from_known():
@@ -96,7 +106,7 @@ def test_recent_is_what_time_holds_out_whatever_its_hash():
 
 def test_to_the_base_model_everything_is_novel_so_there_is_no_slice():
     assert by_what_live_knew({"a": {"d": 1.0}}, None) == []
-    assert slices_of({"a": 1.0}, {"a": 0.5}, {"a": 1.0}, []) == {}
+    assert slices_of({}, {}, {"a": 1.0}, []) == {}
 
 
 def test_queries_none_of_which_is_asked_part_into_nothing():
