@@ -12,6 +12,7 @@ from typing import Any
 
 from relevanced import sql
 from relevanced.daemon.asked import Answers, Asked, answers_of, asked_of
+from relevanced.daemon.calibration import calibrate
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.gate import (
     Comparison,
@@ -22,7 +23,7 @@ from relevanced.daemon.gate import (
     weigh,
     with_unjudged,
 )
-from relevanced.daemon.history import kept_candidates, note_metrics, set_state
+from relevanced.daemon.history import first_number, kept_candidates, note_metrics, set_state
 from relevanced.daemon.holdout_use import note_use
 from relevanced.daemon.metrics import MEASURES, weighted_mean
 from relevanced.daemon.objections import before_live, worse_than_before
@@ -66,12 +67,16 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         if metrics["against"] == live_id and len(queries) >= metrics["enough_queries"]
     ]
     live, earlier = answers_of(stages, asked, live_id, progress), before_live(stages, asked, live_id, progress)
+    base = _base(stages, asked, [live, *earlier], progress)
     contests = []
     for test, number in enumerate([candidate_id, *due], start=1):
         level = next_level(stages, cycle.cycle_id, test)
         mine = answers_of(stages, asked, number, progress)
-        contests.append(contest_between(asked, mine, live, earlier, stages.gate, level, stages.privacy.k))
-        note_metrics(stages.database, number, {**contests[-1].numbers, "against": live_id})
+        contest = contest_between(asked, mine, live, earlier, stages.gate, level, stages.privacy.k)
+        contests.append(contest)
+        scale = calibrate(mine.run, base.run, base.version_id)
+        metrics = {**contest.numbers, "calibration": scale and scale.numbers(), "against": live_id}
+        note_metrics(stages.database, number, metrics)
     numbers = {
         "tests": len(contests) if len(queries) >= stages.gate.min_queries else 0,
         **note_use(stages.database, cycle.cycle_id, {cluster_key(query) for query in queries}),
@@ -98,6 +103,15 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     _reject(stages, {candidate_id, *awaited} - {soonest})
     remark = f" Version {soonest} is kept until {enough[soonest]:,} queries tell more." if soonest else ""
     return Outcome(first.found.sentence + remark, numbers, first.found.verdict)
+
+
+def _base(stages: Stages, asked: Asked, answers: Sequence[Answers], progress: Progress) -> Answers:
+    """How the base version answers, whose scale scores are mapped to; mostly it has answered already."""
+    number = first_number(stages.database)
+    assert number is not None  # the first of those that there are
+    return next((one for one in answers if one.version_id == number), None) or answers_of(
+        stages, asked, number, progress
+    )
 
 
 def contest_between(

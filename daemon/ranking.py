@@ -8,7 +8,7 @@ Out: runs, each wholly in the space of one version; and for the slots of an answ
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from threading import Lock
@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 
 from relevanced.daemon import history
+from relevanced.daemon.calibration import read_calibration
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import full_text_search
 from relevanced.daemon.errors import RelevancedError, StopDaemon
@@ -49,12 +50,14 @@ class Ranker:
         self._models = models
         self._query_vectors = QueryVectors(cached_queries)
         self._opened: dict[int, Encoder] = {}
+        self._scales: dict[int, Callable[[float], float | None]] = {}
 
     def keep(self, version_ids: Collection[int | None]) -> None:
         """Let go of the encoders of all other versions."""
         self._opened = {
             version_id: encoder for version_id, encoder in self._opened.items() if version_id in version_ids
         }
+        self._scales = {version_id: scale for version_id, scale in self._scales.items() if version_id in version_ids}
 
     def encoder(self, version_id: int) -> Encoder:
         """
@@ -70,7 +73,21 @@ class Ranker:
     def runs(self, version_id: int, texts: Sequence[str], k: int) -> dict[str, list[Hit]]:
         """Rank by one version: text -> the k nearest documents; `texts` are distinct."""
         vectors = self._query_vectors.of(texts, self.encoder(version_id))
-        return dict(zip(texts, self._index.search(version_id, vectors, k), strict=True))
+        runs = self._index.search(version_id, vectors, k)
+        return {text: self._calibrated(version_id, hits) for text, hits in zip(texts, runs, strict=True)}
+
+    def _calibrated(self, version_id: int, hits: Sequence[Hit]) -> list[Hit]:
+        """Say what the scores are worth on the base version's scale."""
+        scales = self._scales
+        if version_id not in scales:
+            scales = self._scales = {**scales, version_id: self._scale(version_id)}
+        return [replace(hit, calibrated_score=scales[version_id](hit.score)) for hit in hits]
+
+    def _scale(self, version_id: int) -> Callable[[float], float | None]:
+        if version_id == history.first_number(self._database):
+            return lambda score: score
+        calibration = read_calibration(history.version(self._database, version_id).manifest)
+        return calibration.of if calibration else lambda _: None
 
     def guests(self, serving: Serving, texts: Sequence[str], k: int, policy: ExplorationPolicy) -> dict[str, Guests]:
         """
@@ -127,7 +144,8 @@ class Ranker:
     def _scored(self, version_id: int, text: str, document_ids: Collection[str]) -> dict[str, Hit]:
         """Score documents for a text by one version; those without a vector are left out."""
         (vector,) = self._query_vectors.of([text], self.encoder(version_id))
-        return {hit.document_id: hit for hit in self._index.score(version_id, vector, list(document_ids))}
+        hits = self._calibrated(version_id, self._index.score(version_id, vector, list(document_ids)))
+        return {hit.document_id: hit for hit in hits}
 
     def _open(self, version_id: int) -> Encoder:
         version = history.version(self._database, version_id)

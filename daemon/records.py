@@ -106,7 +106,11 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One document of an answer; `position` from 1, `score` the inner product of unit vectors of `version_id`."""
+    """
+    One document of an answer; `position` from 1, `score` the inner product of unit vectors of `version_id`.
+
+    calibrated_score: the same on the scale of the base version, which never changes; None where no gate has mapped it.
+    """
 
     position: int
     document_id: str
@@ -114,6 +118,7 @@ class Hit:
     title: str
     text: str
     version_id: int
+    calibrated_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ class FoundDocument(BaseModel):
     One document of an answer; `position` counts from 1.
 
     `score` is the inner product of unit vectors, of the model version `version`: in a trial, two versions have a share
-    in one answer, and scores of two versions cannot be compared.
+    in one answer, and scores of two versions cannot be compared. `calibrated_score` is the same on the scale of the
+    base version, on which as many documents pass a threshold whatever is live; null where no gate has measured it.
     """
 
     model_config = ConfigDict(from_attributes=True)
@@ -54,6 +55,7 @@ class FoundDocument(BaseModel):
     position: int
     document_id: str
     score: float
+    calibrated_score: float | None
     title: str
     text: str
     version: int = Field(validation_alias="version_id")
@@ -73,6 +75,7 @@ class SearchResult(BaseModel):
                             "position": 1,
                             "document_id": "HP:0002094",
                             "score": 0.71,
+                            "calibrated_score": 0.58,
                             "title": "Dyspnea",
                             "text": "Difficult or labored breathing.",
                             "version": 2,

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from relevanced import sql
 from relevanced.daemon import history
+from relevanced.daemon.calibration import read_calibration
 from relevanced.daemon.config import Settings
 from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import begin_cycle, cycle_of
@@ -226,6 +227,14 @@ def test_the_worst_hit_are_listed_but_for_what_few_people_typed(town: Town) -> N
     rows[1]["actors"] = 2
     worst = town.contest(rows).numbers["worst_hit"]
     assert [(one["user_query"], one["difference"] < 0) for one in worst] == [("old2", True)]
+
+
+def test_scores_are_mapped_to_the_base_versions_scale(town: Town) -> None:
+    town.good = {3: set(HASHED)}
+    assert town.contest(by_hash(HASHED)).verdict == "accepted"
+    calibration = read_calibration(history.version(town.parts.database, 3).manifest)
+    assert calibration is not None
+    assert (calibration.scale, calibration.of(0.9), calibration.of(0.1), calibration.shift) == (1, 0.9, 0.1, 0)
 
 
 def test_each_test_may_err_less_than_the_one_before_until_a_promotion(town: Town) -> None:

@@ -16,6 +16,7 @@ from relevanced import sql
 from relevanced.consumers.decode import decode
 from relevanced.consumers.memory import MemorySource
 from relevanced.daemon import history
+from relevanced.daemon.calibration import Calibration
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import document_text, load_documents
 from relevanced.daemon.errors import BadInput, Retry, StopDaemon
@@ -137,6 +138,19 @@ def scores_of(answer):
     return {hit.document_id: hit.score for hit in answer.hits}
 
 
+def test_a_score_is_said_on_the_base_versions_scale_too_where_a_gate_has_mapped_it(world, sink):
+    search = world.search(sink)
+    (answer,) = search.search([SearchRequest("heart")])
+    assert [hit.calibrated_score for hit in answer.hits] == [hit.score for hit in answer.hits]
+    world.promotion.promote(2, actor="ada", reason="better")
+    (answer,) = search.search([SearchRequest("heart")])
+    assert {hit.calibrated_score for hit in answer.hits} == {None}
+    halved = Calibration(1, [0.0, 1.0], [0.0, 0.5], 0.5)
+    history.note_metrics(world.database, 2, {"calibration": halved.numbers()})
+    (answer,) = world.search(sink).search([SearchRequest("heart")])
+    assert [hit.calibrated_score for hit in answer.hits] == pytest.approx([hit.score / 2 for hit in answer.hits])
+
+
 def test_an_answer_has_the_documents_in_the_order_of_their_scores(world, sink):
     (answer,) = world.search(sink).search([SearchRequest("trouble breathing", k=3)])
 
@@ -209,7 +223,7 @@ def test_what_is_shown_under_exploration_is_what_is_logged(world, sink):
 @pytest.fixture
 def on_trial(world):
     """Version 2 beside version 1, until the test ends."""
-    row = {"purpose": "promotion", "live_version_id": 1, "other_version_id": 2}
+    row = {"purpose": "promotion", "live_version_id": 1, "other_version_id": 2, "level": 0.01}
     with world.database.connection() as connection:
         trial_id = connection.execute(sql.postgres["begin_trial"], row).fetchone()["trial_id"]
     yield trial_id
