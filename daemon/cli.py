@@ -256,12 +256,12 @@ def prepare(context: typer.Context, number: Number, as_json: Json = False) -> No
 
 @app.command()
 def verify(context: typer.Context, number: Number, as_json: Json = False) -> None:
-    """Check the index of a version against documents, model and exact search; status 1 when it fails."""
+    """Check the index of a version against documents, model, exact search and live's speed; status 1 when it fails."""
     from relevanced.daemon import history
+    from relevanced.daemon.steps import verify_version
 
     with opened(context) as parts:
-        version = history.version(parts.database, number)
-        outcome = parts.index.verify(number, parts.models.open(version.directory), [])
+        outcome = verify_version(parts.stages, history.version(parts.database, number), [])
         say_outcome(as_json, outcome.sentence, outcome.numbers)
         if outcome.verdict != "accepted":
             raise typer.Exit(1)

@@ -129,11 +129,16 @@ class Index:
             parameters = {"version_id": version_id, "limit": 1}
             return connection.execute(sql.postgres["outbox_changes"], parameters).fetchone() is not None
 
-    def verify(self, version_id: int, encoder: Encoder, user_queries: Sequence[str]) -> Outcome:
+    def verify(
+        self, version_id: int, encoder: Encoder, user_queries: Sequence[str], live: tuple[int, Encoder] | None = None
+    ) -> Outcome:
         """
         Decide whether the index is complete, true to the documents and the model, and fast; see verification.
 
         Accepted makes the version `verified`, as promotion asks; rejected makes it `rejected`, unless it is live.
+
+        Args:
+            live: version and encoder that it must not be much slower than.
 
         Raises: BadInput when the version was not prepared.
         """
@@ -146,7 +151,13 @@ class Index:
         self.catch_up(version_id, encoder)
         with self._database.connection() as connection:
             outcome = verify_index(
-                connection, version_id, encoder, user_queries, self._policy.verify, ef_search=self._policy.ef_search
+                connection,
+                version_id,
+                encoder,
+                user_queries,
+                self._policy.verify,
+                ef_search=self._policy.ef_search,
+                live=live,
             )
             if outcome.verdict == "accepted":
                 connection.execute(sql.postgres["accept_version"], {"version_id": version_id})

@@ -5,11 +5,12 @@ In:  the cycle's row. Out: an Outcome. Between the steps only rows in Postgres a
 so each may be killed and begun again: what it has left is either complete or made anew.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 import pyarrow.parquet as pq
+import structlog
 
 from relevanced import sql
 from relevanced.daemon import history
@@ -23,6 +24,8 @@ from relevanced.daemon.records import Cycle, Outcome, Step, Version
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.training import TrainingJob, train
 from relevanced.daemon.tryout import begin_trial, observe, trials
+
+log = structlog.get_logger(__name__)
 
 
 def steps_of(stages: Stages) -> Mapping[Step, StepFunction]:
@@ -76,7 +79,22 @@ def verify(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     held_out = pq.read_table(stages.files(cycle) / "holdout.parquet", columns=["user_query"])
     user_queries = sorted(set(held_out["user_query"].to_pylist()))
     progress("Verifying the index", 0, 1)
-    return stages.index.verify(candidate.version_id, stages.models.open(candidate.directory), user_queries)
+    return verify_version(stages, candidate, user_queries)
+
+
+def verify_version(stages: Stages, version: Version, user_queries: Sequence[str]) -> Outcome:
+    """
+    Check the index of a version, and that it is not much slower than live.
+
+    Raises: BadInput when it was not prepared, FailStep when its files are not as they were.
+    """
+    live_id, live = stages.promotion.serving().live_version_id, None
+    if live_id not in (None, version.version_id):
+        try:
+            live = live_id, stages.models.open(history.version(stages.database, live_id).directory)
+        except FailStep as error:  # what is broken is no measure, and the cure may be this version
+            log.warning("The live version cannot be opened, so latency is not compared.", error=str(error))
+    return stages.index.verify(version.version_id, stages.models.open(version.directory), user_queries, live)
 
 
 def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:

@@ -5,15 +5,18 @@ In:  the table of a prepared version, the documents, its encoder. Out: a verdict
 version without it. The checks come in the order of their cost, and the first that fails gives the sentence.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 
 from relevanced.daemon.documents import document_text
 from relevanced.daemon.embeddings import Connection, Embeddings
+from relevanced.daemon.latency import median_ms
 from relevanced.daemon.ports import Encoder, Vectors
 from relevanced.daemon.records import Hit, Outcome
 
@@ -28,6 +31,9 @@ class VerifyPolicy:
     sample: Annotated[int, Interval(ge=1, le=10_000)] = 64
     min_cosine: Annotated[float, Interval(ge=0, le=1)] = 0.999  # of two encodings; halfvec and bf16 cost below 0.0001
     min_recall: Annotated[float, Interval(ge=0, le=1)] = 0.98  # recall@10 against exact search, mean over queries
+    # Times what live takes from a text to its answer, median of the same queries in turns. Twice, for a larger model is
+    # slower by design; raise it before you train one.
+    max_slowdown: Annotated[float, Ge(1)] = 2.0
 
 
 def verify_index(
@@ -38,13 +44,17 @@ def verify_index(
     policy: VerifyPolicy,
     *,
     ef_search: int,
+    live: tuple[int, Encoder] | None = None,
+    now: Callable[[], float] = time.perf_counter,
 ) -> Outcome:
     """
-    Check counts and content hashes, vectors, plan and recall.
+    Check counts and content hashes, vectors, plan, recall and latency.
 
     Args:
         user_queries: texts to measure recall with; the sampled documents' titles when there are none.
         ef_search: as search uses it.
+        live: version and encoder that it must not be much slower than; None: there is no other.
+        now: gives seconds.
     """
     embeddings = Embeddings(version_id)
     held = embeddings.compare_with_documents(connection, version_id)
@@ -75,6 +85,16 @@ def verify_index(
         return _rejected(
             version_id, f"its HNSW finds {recall:.3f} of the exact top {DEPTH}; {policy.min_recall} is asked", numbers
         )
+    if live:
+
+        def answer(number: int, encode: Encoder, text: str) -> None:
+            Embeddings(number).search(connection, encode.encode_queries([text]), DEPTH, ef_search=ef_search)
+
+        sides = {"search_ms": partial(answer, version_id, encoder), "live_search_ms": partial(answer, *live)}
+        numbers |= (taken := median_ms(sides, queries, now))
+        if taken["search_ms"] > policy.max_slowdown * taken["live_search_ms"]:
+            times = f"{taken['search_ms']:.1f} ms for a search, live {taken['live_search_ms']:.1f} ms"
+            return _rejected(version_id, f"it takes {times}; {policy.max_slowdown:g} times is the most", numbers)
     sentence = (
         f"Verified version {version_id}: {held['documents']:,} documents, {len(rows)} of them encoded again alike; "
         f"recall@10 {recall:.3f} against exact search on {len(queries)} queries."

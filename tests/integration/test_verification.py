@@ -1,5 +1,6 @@
 """Verification: whatever is wrong with an index, promotion does not get it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.index import Index, IndexPolicy
-from relevanced.daemon.ports import Encoder, silent
+from relevanced.daemon.ports import Encoder, Vectors, silent
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Document
-from relevanced.daemon.verification import VerifyPolicy
+from relevanced.daemon.verification import VerifyPolicy, verify_index
 
 
 @pytest.fixture
@@ -123,3 +124,48 @@ def test_the_live_version_stays_verified_whatever_is_found(
         connection.execute("DELETE FROM relevanced.embeddings_v1 WHERE document_id = 'd001'")
     assert index.verify(prepared, encoder, []).verdict == "rejected"
     assert history.version(database, prepared).state == "verified"
+
+
+@pytest.mark.parametrize(("slowdown", "verdict"), [(1.9, "accepted"), (2.1, "rejected")])
+def test_a_version_that_is_much_slower_than_live_is_rejected(
+    prepared: int, encoder: Encoder, database: Database, slowdown: float, verdict: str
+) -> None:
+    """Time passes only while a text is encoded."""
+    clock = Clock()
+    live, slow = Taking(encoder, clock, 0.004), Taking(encoder, clock, 0.004 * slowdown)
+    with database.connection() as connection:
+        outcome = verify_index(
+            connection,
+            prepared,
+            slow,
+            ["w1 w2", "w3"],
+            VerifyPolicy(),
+            ef_search=100,
+            live=(prepared, live),
+            now=lambda: clock.seconds,
+        )
+    assert outcome.verdict == verdict
+    assert (outcome.numbers["search_ms"], outcome.numbers["live_search_ms"]) == pytest.approx((4 * slowdown, 4))
+    if verdict == "rejected":
+        assert outcome.sentence == (
+            "Rejected version 1: it takes 8.4 ms for a search, live 4.0 ms; 2 times is the most."
+        )
+
+
+class Clock:
+    seconds = 0.0
+
+
+class Taking:
+    """An encoder for which so many seconds pass with each text."""
+
+    def __init__(self, encoder: Encoder, clock: Clock, seconds: float) -> None:
+        self._encoder, self._clock, self._seconds = encoder, clock, seconds
+        self.fingerprint, self.dimension = encoder.fingerprint, encoder.dimension
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        return self._encoder.encode_documents(texts)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        self._clock.seconds += len(texts) * self._seconds
+        return self._encoder.encode_queries(texts)
