@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
 
 from relevanced.daemon.metrics import Run
 
 SHOWN: Final = 10  # documents of a query, as on a page: a threshold decides about these
 _KNOTS: Final = 51
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,7 @@ def calibrate(run: Run, scaled: Run, scale: int) -> Calibration | None:
     places = np.linspace(0, 1, _KNOTS)
     scores, first = np.unique(np.quantile(new, places), return_index=True)
     worth = np.quantile(old, places)[first]
-    return Calibration(
-        scale, scores.tolist(), worth.tolist(), float(stats.ks_2samp(new, old, method="asymp").statistic)
-    )
+    return Calibration(scale, scores.tolist(), worth.tolist(), _shift(new, old))
 
 
 def read_calibration(manifest: Mapping[str, Any]) -> Calibration | None:
@@ -71,6 +71,12 @@ def read_calibration(manifest: Mapping[str, Any]) -> Calibration | None:
     return Calibration(**noted) if noted else None
 
 
-def _shown(run: Run) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _shift(new: Floats, old: Floats) -> float:
+    thresholds = np.concatenate([new, old])
+    shares = [np.searchsorted(np.sort(some), thresholds) / len(some) for some in (new, old)]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
+def _shown(run: Run) -> Floats:
     best = [sorted(scores.values(), reverse=True)[:SHOWN] for scores in run.values()]
     return np.array([score for scores in best for score in scores])

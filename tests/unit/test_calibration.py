@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from relevanced.daemon.calibration import Calibration, calibrate, read_calibration
 
@@ -65,3 +66,11 @@ def test_where_nothing_is_shown_there_is_no_map():
     assert calibrate({"a": {"d": 1.0}}, {"a": {}}, 1) is None
     assert read_calibration({}) is None
     assert Calibration(1, [0.0, 1.0], [0.0, 0.5], 0.5).of(1.2) == pytest.approx(0.7)
+
+
+@given(st.lists(SCORES, min_size=1, max_size=10), st.lists(SCORES, min_size=1, max_size=10))
+def test_the_shift_is_that_of_kolmogorov_and_smirnov(new, old):
+    runs = ({"q": {f"d{place}": score for place, score in enumerate(scores)}} for scores in (new, old))
+    calibration = calibrate(*runs, 1)
+    assert calibration is not None
+    assert calibration.shift == pytest.approx(stats.ks_2samp(new, old, method="exact").statistic)
