@@ -50,7 +50,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
 
 def test_before_long_work_a_file_without_a_place_is_refused(tmp_path):
     require_folder(tmp_path / "page.html")
-    with pytest.raises(BadInput, match="page.html cannot be written: there is no folder .*nowhere; make it, or"):
+    with pytest.raises(BadInput, match=r"page\.html cannot be written: there is no folder .*nowhere; make it, or"):
         require_folder(tmp_path / "nowhere" / "page.html")
     with pytest.raises(BadInput, match="is a folder; name a file in it"):
         require_folder(tmp_path)
