@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _EDGES = (-1.0, -0.5, -0.2, -0.05, 0.05, 0.2, 0.5, 1.0)
 _BAR = 40  # characters of the longest
-_TITLE_CHARACTERS = 36
+_TITLE_CHARACTERS = 32
 _LEADING = 3  # documents of a query that are listed whether or not they are relevant
 
 Side = Annotated[

@@ -12,7 +12,8 @@ from relevanced.daemon.contrast import Contrast, QueryContrast, capitalised
 
 WIDTH: Final = 960  # pixels
 HEIGHT: Final = 320
-GAIN, LOSS, INK, GRID, PAPER = "#0072b2", "#d55e00", "#333333", "#d8d8d8", "#ffffff"  # the first two: Okabe, Ito
+# The first two are Okabe's and Ito's, which the colour-blind tell apart; the second darker, to be read as letters too.
+GAIN, LOSS, INK, GRID, PAPER = "#0072b2", "#b84d00", "#333333", "#d8d8d8", "#ffffff"
 _STYLE: Final = """<style>
 .hit { fill: transparent } .hit:hover { fill: #80808040 }
 @media (prefers-color-scheme: dark) {
@@ -22,6 +23,7 @@ _STYLE: Final = """<style>
 </style>"""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 34, 30  # margins
 _SPANS: Final = (0.1, 0.2, 0.5, 1.0)  # of the axis, up and down
+_LETTER: Final = 8.0  # pixels that one takes at most, nearly
 _GAP_FROM: Final = 4.0  # width of a bar from which a gap parts it from the next
 
 
@@ -46,7 +48,8 @@ def draw(found: Contrast, *, width: int = WIDTH, part: str = "plot", hover: bool
     better, worse, alike = found.counts()
     bars = [(_LEFT + place * step, height(one.difference)) for place, one in enumerate(queries)]
     right = width - _RIGHT
-    heading = "NDCG@10 by query" if width < WIDTH else f"NDCG@10 by query, {found.second} minus {found.first}"
+    heading = f"NDCG@10 by query, {found.second} minus {found.first}"
+    short = heading if len(heading) * _LETTER <= width - _LEFT - _RIGHT else "NDCG@10 by query"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}"'
         f' role="img" aria-labelledby="{part}-title {part}-desc" font-family="system-ui, sans-serif" font-size="13">',
@@ -54,7 +57,7 @@ def draw(found: Contrast, *, width: int = WIDTH, part: str = "plot", hover: bool
         f'<desc id="{part}-desc">{svg.words(f"{found.tally()} {_extremes(found)}")}</desc>',
         _STYLE,
         f'<rect class="paper" width="{width}" height="{HEIGHT}" fill="{PAPER}"/>',
-        svg.text(_LEFT, 18, heading, "start", INK, "ink"),
+        svg.text(_LEFT, 18, short, "start", INK, "ink"),
     ]
     for tick in (-1.0, -0.5, 0.0, 0.5, 1.0):
         y, kind = height(tick * span), "grid" if tick else "axis"
