@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check browser bench-ingest bench-propensities bench-judgments format clean
+.PHONY: help demo test check browser bench-gate bench-ingest bench-propensities bench-judgments format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench-propensities: .venv/.built ## how far off the estimated position bias is, 
 
 bench-judgments: .venv/.built ## evidence and judgments of 5 million simulated sessions, all of them and a tenth more
 	$(BIN)/python -m tests.bench.judgments
+
+bench-gate: .venv/.built ## the statistics of a verdict over 10,000 queries, in a process that begins with nothing
+	$(BIN)/python -m tests.bench.gate
 
 bench-ingest: .venv/.built ## 300,000 records from a broker into the log store, beside a bare poll
 	$(BIN)/python -m tests.bench.ingest

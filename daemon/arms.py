@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevanced.daemon import history
-from relevanced.daemon.contest import Run, exact_run, pool_of, rank_exactly
 from relevanced.daemon.contrast import JudgedQueries
 from relevanced.daemon.documents import document_ids, document_texts
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.exact_runs import Run, exact_run, pool_of, rank_exactly
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.ports import Encoder, Progress, Vectors
 from relevanced.daemon.queries import cluster_key, query_key

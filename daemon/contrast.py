@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from relevanced.daemon.gate import GatePolicy, paired_interval
-from relevanced.daemon.metrics import Run, condensed, judged_at_10, mean_interval, measures_of, ndcg_at_10
+from relevanced.daemon.metrics import Run, condensed, judged_at_10, measures_of, ndcg_at_10, weighted_mean
 
 TOP: Final = 10  # documents of a query that are kept to be shown: those that NDCG@10 reads
 _ALIKE: Final = 1e-9  # in NDCG@10
@@ -193,10 +193,7 @@ def capitalised(name: str) -> str:
 def _measure(
     first: Mapping[str, float], second: Mapping[str, float], weights: Mapping[str, float], policy: GatePolicy
 ) -> MeasureContrast:
-    weighed = [weights[query] for query in first]
-    one, other = (
-        mean_interval([values[query] for query in first], policy.confidence, weighed).mean for values in (first, second)
-    )
+    one, other = (weighted_mean(values, weights) or 0.0 for values in (first, second))
     return MeasureContrast(one, other, *paired_interval(second, first, weights, policy.confidence))
 
 

@@ -62,6 +62,30 @@ def kept_versions(database: Database) -> list[Version]:
     return [version for version in versions(database) if version.state in ("prepared", "verified")]
 
 
+def kept_candidates(database: Database) -> list[Version]:
+    """Candidates that no gate has decided about yet, since it takes more queries; the oldest first."""
+    return [
+        version
+        for version in versions(database)
+        if version.state == "candidate" and version.manifest.get("metrics", {}).get("enough_queries")
+    ]
+
+
+def lived_before(database: Database) -> list[int]:
+    """Versions that were live before the present one, the latest first, but for those that were rolled back from."""
+    rows = serving_history(database)
+    live = rows[0]["live_version_id"] if rows else None
+    taken_back: set[int] = set()
+    before: list[int] = []
+    for row in rows:
+        if row["verb"] == "rollback":
+            taken_back.add(row["previous_version_id"])
+        number = row["live_version_id"]
+        if number != live and number not in taken_back and number not in before:
+            before.append(number)
+    return before
+
+
 def serving_history(database: Database) -> list[dict[str, Any]]:
     """What was live when, who changed it and why, the newest change first."""
     return _rows(database, "serving_history")

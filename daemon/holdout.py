@@ -2,7 +2,8 @@
 The holdout: queries that training never sees, so that the gate can ask about them.
 
 In:  judgments, and when each text was typed. Out: those for training, those held out. Which side a query falls on
-depends on its cluster alone: on its hash, and, where new queries are held out too, on when it was first typed.
+depends on its cluster alone: on its hash, and, where new queries are held out too, on when it was first typed; and one
+that experts have judged is held out, whatever its hash.
 """
 
 import hashlib
@@ -13,13 +14,13 @@ from typing import Annotated, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 
 from relevanced.daemon.queries import cluster_key
 
 MOMENT: Final = pa.timestamp("us", "UTC")
 
-HeldOutBy = Literal["hash", "time", "both"]
+HeldOutBy = Literal["hash", "time", "both", "golden"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +34,11 @@ class HoldoutPolicy:
     # comes into training in a later one. 0, none: small traffic cannot spare what is newest, and a log no older than
     # this would train nothing at all.
     recent_days: Annotated[float, Interval(ge=0, le=365)] = 0.0
+    # Verdicts that a cluster is asked for: a year of nights, and a month. Who tunes by the verdicts on the same queries
+    # tunes to these queries in the end. Then it goes over to training, and is never asked again, ...
+    max_verdicts: Annotated[int, Ge(1)] = 400
+    # ... as long as so many clusters that were asked less stay; small traffic needs the queries that it has.
+    min_kept: Annotated[int, Ge(0)] = 1000
 
 
 def is_held_out(cluster_key: str, policy: HoldoutPolicy) -> bool:
@@ -41,19 +47,34 @@ def is_held_out(cluster_key: str, policy: HoldoutPolicy) -> bool:
     return int.from_bytes(digest) < policy.share * 2**64
 
 
-def split(judgments: pa.Table, typed: pa.Table, policy: HoldoutPolicy) -> tuple[pa.Table, pa.Table]:
+def cluster_hash(cluster_key: str) -> bytes:
+    """By what a cluster is known where its words are not wanted, 16 bytes."""
+    return hashlib.blake2b(cluster_key.encode(), digest_size=16, person=b"cluster").digest()
+
+
+def split(
+    judgments: pa.Table,
+    typed: pa.Table,
+    policy: HoldoutPolicy,
+    *,
+    golden: Collection[str] = (),
+    retired: Collection[bytes] = (),
+) -> tuple[pa.Table, pa.Table]:
     """
     Part judgments by query_key into training and held out; near-duplicate queries stay together.
 
     Args:
         typed: query_key, first_typed and last_typed of each text, moments or null; a cluster is as old as its oldest.
+        golden: cluster_keys that experts have judged, which are held out always.
+        retired: cluster_hashes that were asked often enough, whose hash holds them out no more.
     Returns: those for training; those held out, with `first_typed` of their cluster and `held_out_by`, a HeldOutBy.
     """
     first_typed = _first_typed(typed)
     recent = _recent(first_typed, pc.max(typed["last_typed"].cast(MOMENT)).as_py(), policy)
     keys = judgments["query_key"].combine_chunks().dictionary_encode()
     clusters = [cluster_key(key) for key in keys.dictionary.to_pylist()]
-    held_out_by = pa.array([_held_out_by(cluster, recent, policy) for cluster in clusters], pa.string())
+    sides = {cluster: _held_out_by(cluster, recent, golden, retired, policy) for cluster in set(clusters)}
+    held_out_by = pa.array([sides[cluster] for cluster in clusters], pa.string())
     moments = pa.array([first_typed.get(cluster) for cluster in clusters], MOMENT)
     held_out_by = held_out_by.take(keys.indices)
     held_out = judgments.append_column("first_typed", moments.take(keys.indices))
@@ -78,7 +99,11 @@ def _recent(first_typed: Mapping[str, datetime], newest: datetime | None, policy
     return {cluster for cluster, moment in first_typed.items() if newest - moment < span}
 
 
-def _held_out_by(cluster: str, recent: Collection[str], policy: HoldoutPolicy) -> HeldOutBy | None:
-    if is_held_out(cluster, policy):
+def _held_out_by(
+    cluster: str, recent: Collection[str], golden: Collection[str], retired: Collection[bytes], policy: HoldoutPolicy
+) -> HeldOutBy | None:
+    if is_held_out(cluster, policy) and cluster_hash(cluster) not in retired:
         return "both" if cluster in recent else "hash"
+    if cluster in golden:
+        return "golden"
     return "time" if cluster in recent else None

@@ -11,8 +11,8 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
+from relevanced.daemon.asked import DECIDING, held_out_by_of
 from relevanced.daemon.beir import read_qrels, read_queries
-from relevanced.daemon.contest import held_out_by_of
 from relevanced.daemon.contrast import JudgedQueries
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.metrics import judged_documents, qrels_from, query_weights
@@ -34,7 +34,7 @@ def held_out_queries(cycles: Path, cycle_id: int | None, *, k: int, max_weight: 
     cycle_id, file = _holdout_of(cycles, cycle_id)
     held_out = pq.read_table(file)
     by = held_out_by_of(held_out)
-    qrels = {query: grades for query, grades in qrels_from(held_out).items() if by[query] != "time"}
+    qrels = {query: grades for query, grades in qrels_from(held_out).items() if by[query] in DECIDING}
     if not qrels:
         raise BadInput(f"No held-out query of cycle {cycle_id} has a relevant document yet; more clicks will tell.")
     rows = held_out.select([name for name in ("query_key", "user_query", "actors") if name in held_out.column_names])

@@ -89,7 +89,11 @@ def _evaluated(
     }
     asked = {query: grades for query, grades in gains.items() if any(gain > 0 for gain in grades.values())}
     evaluator = pytrec_eval.RelevanceEvaluator(asked, {_ASKED_AS[name] for name in measures})
-    measured = evaluator.evaluate({query: dict(run[query]) for query in asked if run.get(query)})
+    # It takes dictionaries alone, and a copy of a long run costs as much as its measures.
+    runs = {
+        query: scores if isinstance(scores, dict) else dict(scores) for query in asked if (scores := run.get(query))
+    }
+    measured = evaluator.evaluate(runs)
     return {
         name: {
             query: float(measured[query][_ASKED_AS[name].replace(".", "_")]) if query in measured else 0.0
@@ -115,18 +119,21 @@ def condensed(run: Run, judged: Mapping[str, Collection[str]]) -> dict[str, dict
     Source: Sakai, Alternatives to Bpref, SIGIR 2007. It flatters a system that brings up new documents, as counting
     them for irrelevant wrongs it (Fröbe et al., ECIR 2023); between the two lies what would be found.
     """
-    return {
-        query: {name: score for name, score in scores.items() if name in judged.get(query, ())}
-        for query, scores in run.items()
-    }
+    kept = {}
+    for query, scores in run.items():
+        known = judged.get(query, ())
+        kept[query] = {name: score for name, score in scores.items() if name in known}
+    return kept
+
+
+def first_ten(scores: Mapping[str, float]) -> list[str]:
+    """The documents of one query of a run that a page shows, best first."""
+    return sorted(scores, key=scores.__getitem__, reverse=True)[:10]
 
 
 def judged_at_10(run: Run, judged: Mapping[str, Collection[str]]) -> float:
     """Mean number of judged documents among the first ten of each query."""
-    found = [
-        sum(name in judged.get(query, ()) for name in sorted(scores, key=scores.__getitem__, reverse=True)[:10])
-        for query, scores in run.items()
-    ]
+    found = [len(set(first_ten(scores)).intersection(judged.get(query, ()))) for query, scores in run.items()]
     return float(np.mean(found)) if found else 0.0
 
 
@@ -150,13 +157,17 @@ def query_weights(judgments: pa.Table, max_weight: float) -> dict[str, float]:
     return {query: 1 / max(1 - chance, 1 / max_weight) for query, chance in missed.items()}
 
 
-def mean_interval(values: Collection[float], confidence: float, weights: Collection[float] | None = None) -> Interval:
-    """
-    Give the mean and its Student t interval; of one value alone nothing is known, so its interval is endless.
+def weighted_mean(values: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
+    """The weighted mean over queries; None where nothing was asked."""
+    return float(np.average(list(values.values()), weights=[weights[query] for query in values])) if values else None
 
-    Over queries, t holds its level as bootstrap and permutation do (arXiv:1905.11096) and needs no seed, so a verdict
-    is the same whenever it is computed. With weights it is the ratio estimator's, linearised (Cochran, Sampling
-    Techniques, section 6.4); equal weights give the same as none.
+
+def mean_and_error(values: Collection[float], weights: Collection[float] | None = None) -> tuple[float, float]:
+    """
+    Give the mean and its standard error; of one value alone nothing is known, so its error is endless.
+
+    With weights it is the ratio estimator's, linearised (Cochran, Sampling Techniques, section 6.4); equal weights give
+    the same as none.
 
     Raises: ValueError for no values.
     """
@@ -166,7 +177,22 @@ def mean_interval(values: Collection[float], confidence: float, weights: Collect
     weight = np.ones(len(sample)) if weights is None else np.fromiter(weights, dtype=np.float64, count=len(sample))
     mean = float(np.average(sample, weights=weight))
     if len(sample) == 1:
+        return mean, float(np.inf)
+    error = np.sqrt(np.sum((weight * (sample - mean)) ** 2) * len(sample) / (len(sample) - 1)) / weight.sum()
+    return mean, float(error)
+
+
+def mean_interval(values: Collection[float], confidence: float, weights: Collection[float] | None = None) -> Interval:
+    """
+    Give the mean and its Student t interval.
+
+    Over queries, t holds its level as bootstrap and permutation do (arXiv:1905.11096) and needs no seed, so a verdict
+    is the same whenever it is computed.
+
+    Raises: ValueError for no values.
+    """
+    mean, error = mean_and_error(values, weights)
+    if len(values) == 1:
         return Interval(mean, -np.inf, np.inf)
-    spread = np.sqrt(np.sum((weight * (sample - mean)) ** 2) * len(sample) / (len(sample) - 1)) / weight.sum()
-    half = float(stats.t.ppf((1 + confidence) / 2, len(sample) - 1) * spread)
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     return Interval(mean, mean - half, mean + half)

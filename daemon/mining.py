@@ -8,6 +8,7 @@ texts; judgments.parquet (all of them) and click_model.json, by which `relevance
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,7 @@ from relevanced.daemon.documents import document_texts
 from relevanced.daemon.evidence import read_evidence
 from relevanced.daemon.files import whole_file, write_text
 from relevanced.daemon.holdout import split
+from relevanced.daemon.holdout_use import retire
 from relevanced.daemon.identification import Identification, identify
 from relevanced.daemon.judgments import judge_naively, judge_pairs
 from relevanced.daemon.pairs import gather
@@ -41,7 +43,9 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     snapshot_id = _snapshot(stages, cycle)
     bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
     typed = stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}, min_actors=stages.privacy.min_actors)
-    keys, anchors, actors = _typed(typed)
+    keys, known = _typed(typed)
+    anchors = {key: row["user_query"] for key, row in known.items()}
+    actors = {key: row["actors"] for key, row in known.items()}
     evidence = read_evidence(
         stages.log_store,
         snapshot_id,
@@ -65,16 +69,16 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     alone = judge_naively(evidence) if naive else judge_pairs(pairs, click_model)
     judgments = alone if naive else pool_siblings(alone, ranks, click_model.priors, stages.pooling)
     when = keys.append_column("first_typed", typed["first_typed"]).append_column("last_typed", typed["last_typed"])
-    training, held_out = split(judgments, when, stages.holdout)
+    training, held_out = split(judgments, when, stages.holdout, retired=retire(stages.database, stages.holdout))
 
     text_keys = text_keys_of(stages, documents_beside_positives(training, live_run, stages.triplets))
     triplets = mine_triplets(training, live_run, anchors, stages.triplets, text_keys)
     write_text(stages.files(cycle) / "click_model.json", to_json(click_model, pairs.surfaces))
     _write(stages.files(cycle) / "judgments.parquet", judgments)
-    _write(
-        stages.files(cycle) / "holdout.parquet",
-        with_actors(with_texts(held_out, "query_key", anchors, "user_query"), actors),
-    )
+    held_out = with_actors(with_texts(held_out, "query_key", anchors, "user_query"), actors)
+    for name in ("application", "device"):
+        held_out = with_texts(held_out, "query_key", {key: row[name] for key, row in known.items()}, name)
+    _write(stages.files(cycle) / "holdout.parquet", held_out)
     _write(stages.files(cycle) / "triplets.parquet", with_actors(with_document_texts(stages, triplets), actors))
     return _outcome(stages, triplets, judgments, held_out, click_model, bias, len(bots))
 
@@ -95,21 +99,22 @@ def _note_judged_queries(stages: Stages, cycle: Cycle, snapshot_id: int) -> None
         connection.execute(sql.postgres["note_judged_queries"], parameters)
 
 
-def _typed(typed: pa.Table) -> tuple[pa.Table, dict[str, str], dict[str, int]]:
-    """Give the key of each text that was typed, and for each key the text that most actors typed, and their number."""
-    texts = typed["user_query"].to_pylist()
-    keys = [query_key(text) for text in texts]
-    most: dict[str, tuple[int, str]] = {}
-    for key, text, actors in zip(keys, texts, typed["actors"].to_pylist(), strict=True):
-        most[key] = max(most.get(key, (0, "")), (actors, text))
-    return (
-        pa.table({"user_query": texts, "query_key": keys}),
-        {key: text for key, (_, text) in most.items()},
-        {key: actors for key, (actors, _) in most.items()},
-    )
+def _typed(typed: pa.Table) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
+    """Give the key of each text that was typed, and for each key what is known of the text that most actors typed."""
+    rows = typed.to_pylist()
+    keys = [query_key(row["user_query"]) for row in rows]
+    most: dict[str, dict[str, Any]] = {}
+    for key, row in zip(keys, rows, strict=True):
+        if key not in most or _rank(row) > _rank(most[key]):
+            most[key] = row
+    return pa.table({"user_query": typed["user_query"], "query_key": keys}), most
 
 
-def with_texts(table: pa.Table, key: str, texts: Mapping[str, str], column: str) -> pa.Table:
+def _rank(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["actors"], row["user_query"]
+
+
+def with_texts(table: pa.Table, key: str, texts: Mapping[str, str | None], column: str) -> pa.Table:
     """Append the text of each row's key as a column."""
     return table.append_column(column, pa.array([texts[name] for name in table[key].to_pylist()], pa.string()))
 

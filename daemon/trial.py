@@ -29,7 +29,8 @@ class TrialPolicy:
     # Share of the sessions whose held-out queries are answered by both versions. 0, no trials, because what people are
     # shown changes only when its owner asks for it; with 0.5 and a holdout of 0.2 a tenth of the answers are mixed.
     share: Annotated[float, Interval(ge=0, le=1)] = 0.0
-    # Of the interval over preferences, both ends, at all looks together: no number of looks finds luck more often.
+    # Of the interval over preferences, both ends, at all looks together: no number of looks finds luck more often. It
+    # rejects, and takes back; what may promote has its part of the gate's yearly_error.
     confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95
     # Queries and preferences before any verdict; the interval is asymptotic, and a single popular query is none.
     min_queries: Annotated[int, Ge(2)] = 20
@@ -78,7 +79,7 @@ class Preference:
         )
 
 
-def judge_trial(preferences: pa.Table, policy: TrialPolicy) -> Preference:
+def judge_trial(preferences: pa.Table, policy: TrialPolicy, level: float | None = None) -> Preference:
     """
     Judge what was preferred so far.
 
@@ -88,6 +89,7 @@ def judge_trial(preferences: pa.Table, policy: TrialPolicy) -> Preference:
 
     Args:
         preferences: PREFERENCES: query_key, for_other, for_live; one row a query.
+        level: how likely a version that nobody prefers is found better, ever; None: as the confidence says.
     Source: Howard, Ramdas, McAuliffe and Sekhon, Time-uniform, nonparametric, nonasymptotic confidence sequences, 2021,
         equation 14; Waudby-Smith et al., Time-uniform central limit theory, arXiv:2103.06476, for estimated variance.
     """
@@ -96,11 +98,13 @@ def judge_trial(preferences: pa.Table, policy: TrialPolicy) -> Preference:
     if not total:
         return Preference("undecided", 0.0, -1.0, 1.0, 0, 0, 0)
     mean = float((other - live).sum() / total)
-    half = _boundary(_variance(other, live, mean), 1 - policy.confidence) / total
+    variance = _variance(other, live, mean)
+    half = _boundary(variance, 1 - policy.confidence) / total
     low, high = max(mean - half, -1.0), min(mean + half, 1.0)
+    asked = half if level is None else _boundary(variance, 2 * level) / total
     verdict: TrialVerdict = "undecided"
     if queries >= policy.min_queries and total >= policy.min_preferences:
-        verdict = "better" if low > 0 else "worse" if high < 0 else "undecided"
+        verdict = "better" if mean > asked else "worse" if high < 0 else "undecided"
     return Preference(verdict, mean, low, high, int(other.sum()), int(live.sum()), queries)
 
 

@@ -6,6 +6,7 @@ A candidate is tried before it is live where the offline gate could not decide; 
 goes on being compared, so that harm which no held-out query showed is taken back.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -18,9 +19,11 @@ from relevanced.daemon import history
 from relevanced.daemon.approval import ask
 from relevanced.daemon.bots import marked_bots
 from relevanced.daemon.database import Database
+from relevanced.daemon.error_budget import HORIZON_DAYS, level_of
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.exploration import trial_policy
-from relevanced.daemon.holdout import HoldoutPolicy, is_held_out
+from relevanced.daemon.holdout import HoldoutPolicy, cluster_hash, is_held_out
+from relevanced.daemon.holdout_use import retired_clusters
 from relevanced.daemon.queries import cluster_key, query_key
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.stages import Stages
@@ -38,6 +41,7 @@ class Trial:
     live_version_id: int
     other_version_id: int
     started_at: datetime
+    level: float | None  # how likely it may promote a version that nobody prefers
 
     @property
     def actor(self) -> str:
@@ -81,10 +85,11 @@ def begin_trial(stages: Stages, other_version_id: int, purpose: Purpose) -> Outc
     if running and running.purpose == "observation":  # what may become live goes before what was
         _end(stages, running, "undecided", "A candidate takes the place on trial", None)
     elif running and gives_way(stages, running):
-        found = judge_trial(preferences(stages, running), stages.trial)
+        found = look(stages, running)
         _end(stages, running, "undecided", "A newer candidate takes its place", found)
         history.set_state(stages.database, running.other_version_id, "rejected")
-    row = {"purpose": purpose, "live_version_id": live, "other_version_id": other_version_id}
+    level = next_level(stages) if purpose == "promotion" else None
+    row = {"purpose": purpose, "live_version_id": live, "other_version_id": other_version_id, "level": level}
     with stages.database.connection() as connection:
         begun = connection.execute(sql.postgres["begin_trial"], row).fetchone()
     if begun is None:
@@ -96,7 +101,7 @@ def gives_way(stages: Stages, trial: Trial) -> bool:
     """Whether a candidate may take the place of what is on trial now."""
     if trial.purpose == "observation":
         return True
-    found = judge_trial(preferences(stages, trial), stages.trial)
+    found = look(stages, trial)
     return found.verdict == "undecided" and found.for_other + found.for_live >= stages.trial.enough_preferences
 
 
@@ -122,7 +127,7 @@ def check_trial(stages: Stages, now: datetime) -> Outcome | None:
         return None
     if stages.promotion.serving().live_version_id != trial.live_version_id:
         return _end(stages, trial, "void", "The live version has changed", None)
-    found = judge_trial(preferences(stages, trial), stages.trial)
+    found = look(stages, trial)
     if found.verdict != "undecided":
         return _decide(stages, trial, found)
     if now - trial.started_at > timedelta(days=stages.trial.max_days):
@@ -145,7 +150,25 @@ def stop_trial(stages: Stages, reason: str) -> Outcome:
     trial = open_trial(stages.database)
     if trial is None:
         raise BadInput("No version is on trial; `relevanced trial start VERSION` begins one.")
-    return _end(stages, trial, "undecided", reason, judge_trial(preferences(stages, trial), stages.trial))
+    return _end(stages, trial, "undecided", reason, look(stages, trial))
+
+
+def next_level(stages: Stages, cycle_id: int | None = None, test: int = 1) -> float:
+    """
+    How likely the next test may promote a version without any gain: its part of the year's error.
+
+    Args:
+        cycle_id: whose own tests are not counted, for it may have begun the step before.
+        test: which of the tests to come, from 1.
+    """
+    with stages.database.connection() as connection:
+        (row,) = connection.execute(sql.postgres["tests_since_promotion"], {"days": HORIZON_DAYS, "cycle_id": cycle_id})
+    return level_of(int(row["tests"]) + test, stages.gate.yearly_error)
+
+
+def look(stages: Stages, trial: Trial) -> Preference:
+    """Judge a trial by what was preferred so far."""
+    return judge_trial(preferences(stages, trial), stages.trial, trial.level)
 
 
 def preferences(stages: Stages, trial: Trial) -> pa.Table:
@@ -165,11 +188,16 @@ def preferences(stages: Stages, trial: Trial) -> pa.Table:
         live=str(trial.live_version_id),
         other=str(trial.other_version_id),
     )
-    return pool(preferred, stages.holdout, stages.trial.max_per_query)
+    return pool(preferred, stages.holdout, stages.trial.max_per_query, retired_clusters(stages.database))
 
 
-def pool(preferred: pa.Table, holdout: HoldoutPolicy, max_per_query: int) -> pa.Table:
-    """Count actors by held-out query, the first of each; one who typed it in two ways counts once, by the sum."""
+def pool(preferred: pa.Table, holdout: HoldoutPolicy, max_per_query: int, retired: Collection[bytes] = ()) -> pa.Table:
+    """
+    Count actors by held-out query, the first of each; one who typed it in two ways counts once, by the sum.
+
+    Args:
+        retired: cluster_hashes of queries that are trained on by now.
+    """
     by_actor: dict[tuple[str, str], int] = {}
     columns = (preferred[name].to_pylist() for name in ("user_query", "actor", "preference"))
     for text, actor, preference in zip(*columns, strict=True):
@@ -177,7 +205,8 @@ def pool(preferred: pa.Table, holdout: HoldoutPolicy, max_per_query: int) -> pa.
         by_actor[key, actor] = by_actor.get((key, actor), 0) + preference
     counts: dict[str, list[int]] = {}
     for (key, _), preference in by_actor.items():
-        if preference and is_held_out(cluster_key(key), holdout):
+        cluster = cluster_key(key)
+        if preference and is_held_out(cluster, holdout) and cluster_hash(cluster) not in retired:
             count = counts.setdefault(key, [0, 0])
             count[preference < 0] += sum(count) < max_per_query
     keys = sorted(counts)

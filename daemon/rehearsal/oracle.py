@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevanced.daemon import history
-from relevanced.daemon.contest import Run, rank_exactly
 from relevanced.daemon.documents import document_text
+from relevanced.daemon.exact_runs import Run, rank_exactly
 from relevanced.daemon.mining import with_document_texts
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import query_key

@@ -15,10 +15,10 @@ from typing import Annotated, Final, Literal
 from annotated_types import Ge, Interval
 
 from relevanced.daemon import history
-from relevanced.daemon.contest import Run, exact_run
 from relevanced.daemon.cycle import begin_cycle, cycle_of
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import FailStep
+from relevanced.daemon.exact_runs import Run, exact_run
 from relevanced.daemon.first_version import make_first_version
 from relevanced.daemon.following import follow
 from relevanced.daemon.metrics import mean_interval, ndcg_at_10

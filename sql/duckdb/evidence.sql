@@ -2,10 +2,11 @@
 -- An actor is a client, else a session, else the one search. The rows of marked `bots` (bots.sql) are passed over.
 
 -- typed_queries --
--- Every text that at least $min_actors actors typed, how many did, and when first and last. No query was typed after it
--- came in, whatever it says: one record from the future must not make all others old.
+-- Every text that at least $min_actors actors typed, how many did, when first and last, and where mostly. No query was
+-- typed after it came in, whatever it says: one record from the future must not make all others old.
 SELECT user_query, count(DISTINCT coalesce(nullif(client_id, ''), nullif(session_id, ''), query_id)) AS actors,
-       min(least("timestamp", received_at)) AS first_typed, max(least("timestamp", received_at)) AS last_typed
+       min(least("timestamp", received_at)) AS first_typed, max(least("timestamp", received_at)) AS last_typed,
+       mode(nullif(application, '')) AS application, mode(nullif(device, '')) AS device
   FROM query
   ANTI JOIN bots ON bots.actor = coalesce(nullif(client_id, ''), nullif(session_id, ''))
  WHERE user_query IS NOT NULL

@@ -54,6 +54,10 @@ RETURNING snapshot_id;
 -- How many clicked queries this cycle knew; the scheduler counts on from here.
 UPDATE relevanced.cycle SET judged_queries = %(judged_queries)s WHERE cycle_id = %(cycle_id)s;
 
+-- replace_candidate --
+-- The gate found a candidate of an earlier cycle better, once it could ask enough queries.
+UPDATE relevanced.cycle SET candidate_version_id = %(version_id)s WHERE cycle_id = %(cycle_id)s;
+
 -- note_candidate --
 -- The version that this cycle trains; a step begun again goes on with the same.
 UPDATE relevanced.cycle SET candidate_version_id = %(version_id)s

@@ -107,6 +107,7 @@ CREATE TABLE trial (
     numbers jsonb NOT NULL DEFAULT '{}',
     started_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
+    level double precision CHECK (level > 0 AND level < 1),  -- how likely it may promote without any gain
     CHECK (live_version_id <> other_version_id),
     CHECK ((verdict IS NULL) = (ended_at IS NULL))
 );
@@ -154,6 +155,14 @@ CREATE TABLE cycle_step (
     ended_at timestamptz,
     PRIMARY KEY (cycle_id, step),
     CHECK ((verdict IS NULL) = (ended_at IS NULL))
+);
+
+-- How often each cluster of held-out queries was asked for a verdict. A hash of it will do, for nobody reads it.
+CREATE TABLE holdout_use (
+    cluster_hash bytea PRIMARY KEY CHECK (length(cluster_hash) = 16),
+    verdicts integer NOT NULL DEFAULT 1,
+    last_cycle_id bigint NOT NULL REFERENCES cycle,
+    retired_at timestamptz         -- from then on it is trained on, and asked no more
 );
 
 -- Who may do what, until when. The token grows with each new holder; work done under an older token is refused.

@@ -1,7 +1,7 @@
 -- begin_trial --
 -- Begin a trial. No row comes back while another is open, or when live has changed meanwhile.
-INSERT INTO relevanced.trial (purpose, live_version_id, other_version_id)
-SELECT %(purpose)s, live_version_id, %(other_version_id)s
+INSERT INTO relevanced.trial (purpose, live_version_id, other_version_id, level)
+SELECT %(purpose)s, live_version_id, %(other_version_id)s, %(level)s
   FROM relevanced.serving WHERE live_version_id = %(live_version_id)s
 ON CONFLICT DO NOTHING
 RETURNING trial_id;

@@ -1,7 +1,6 @@
-"""The gate on a real database and real files; how the two versions rank is given."""
+"""The gate on a real database and real files; how the versions rank is given."""
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,89 +9,303 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
+from relevanced import sql
 from relevanced.daemon import history
 from relevanced.daemon.config import Settings
-from relevanced.daemon.contest import Run, gate
+from relevanced.daemon.contest import gate
+from relevanced.daemon.cycle import begin_cycle, cycle_of
+from relevanced.daemon.error_budget import level_of
+from relevanced.daemon.exact_runs import Run
 from relevanced.daemon.gate import GatePolicy
+from relevanced.daemon.holdout import HoldoutPolicy
+from relevanced.daemon.holdout_use import retire
 from relevanced.daemon.ports import silent
-from relevanced.daemon.records import Cycle, Outcome
+from relevanced.daemon.queries import cluster_key
+from relevanced.daemon.records import Outcome
+from relevanced.daemon.trial import TrialPolicy
+from relevanced.daemon.tryout import begin_trial, next_level, open_trial
 from relevanced.daemon.wiring import Parts
 
-BEST, WORST = {"good": 0.9, "bad": 0.1}, {"good": 0.1, "bad": 0.9}
-HASHED = [f"old{number}" for number in range(20)] + [f"new{number}" for number in range(10)]
+BEST, WORST = {"good": 0.9, "bad": 0.1}, {"bad": 0.9, "good": 0.1}
+OLD, NEW = [f"old{number}" for number in range(20)], [f"new{number}" for number in range(10)]
+HASHED = OLD + NEW
 RECENT = [f"recent{number}" for number in range(40)]
 JUDGED = {"document_id": "good", "grade": 0.9, "weight": 0.9, "inclusion": 1.0}
 
 
+class Town:
+    """Live is version 2, of cycle 1. A version ranks well for the queries in `good`, and others badly."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.good: dict[int, set[str]] = {3: set(HASHED), 2: set(RECENT)}
+        self.train({"base": "b"}, "verified")
+        self.train({"base": 1, "cycle_id": 1}, "verified")
+        parts.promotion.promote(2, actor="ada", reason="start")
+        self.train({"base": 1, "cycle_id": 2})
+        self.end(begin_cycle(parts.database, "first").cycle_id)
+
+    def train(self, manifest: Mapping[str, Any], state: history.VersionState = "candidate") -> int:
+        with self.parts.database.connection() as connection:
+            number = history.register_version(connection, None)
+        history.complete_version(self.parts.database, number, Path(f"/m{number}"), "f", 64, manifest)
+        history.set_state(self.parts.database, number, state)
+        return number
+
+    def ranked(self, _stages: Any, version_id: int, queries: Mapping[str, str], *_: Any) -> Run:
+        return {query: BEST if query in self.good.get(version_id, set()) else WORST for query in queries}
+
+    def write(self, cycle_id: int, name: str, rows: list[dict[str, Any]]) -> None:
+        folder = self.parts.stages.directory / str(cycle_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), folder / name)
+
+    def leave_the_files_of_live(self) -> None:
+        self.write(1, "holdout.parquet", [{"query_key": key} for key in OLD])
+        self.write(1, "triplets.parquet", [{"query_key": "taught", "positive_id": "good"}])
+
+    def contest(self, rows: list[dict[str, Any]], candidate: int = 3) -> Outcome:
+        """A cycle that holds out these rows and has trained this candidate comes to its gate, and ends."""
+        cycle_id = begin_cycle(self.parts.database, "test").cycle_id
+        self.write(cycle_id, "holdout.parquet", [{**JUDGED, "user_query": row["query_key"], **row} for row in rows])
+        with self.parts.database.connection() as connection:
+            connection.execute(sql.postgres["replace_candidate"], {"cycle_id": cycle_id, "version_id": candidate})
+        outcome = gate(self.parts.stages, cycle_of(self.parts.database, cycle_id), silent)
+        self.end(cycle_id, outcome)
+        return outcome
+
+    def end(self, cycle_id: int, outcome: Outcome | None = None) -> None:
+        with self.parts.database.connection() as connection:
+            connection.execute(
+                "UPDATE relevanced.cycle SET step = 'ended', ended_at = now() WHERE cycle_id = %s", [cycle_id]
+            )
+            if outcome:
+                connection.execute(
+                    "INSERT INTO relevanced.cycle_step (cycle_id, step, verdict, sentence, numbers, ended_at)"
+                    " VALUES (%s, 'gate', %s, %s, jsonb_build_object('tests', %s::integer), now())",
+                    [cycle_id, outcome.verdict, outcome.sentence, outcome.numbers["tests"]],
+                )
+
+    def candidate_of_the_last_cycle(self) -> int | None:
+        number: int | None = history.cycles(self.parts.database)[0]["candidate_version_id"]
+        return number
+
+    def states(self, *version_ids: int) -> list[str]:
+        return [history.version(self.parts.database, number).state for number in version_ids]
+
+
+def by_hash(queries: list[str], **more: Any) -> list[dict[str, Any]]:
+    return [{"query_key": query, "held_out_by": "hash", **more} for query in queries]
+
+
+def by_time(queries: list[str]) -> list[dict[str, Any]]:
+    return [{"query_key": query, "held_out_by": "time"} for query in queries]
+
+
 @pytest.fixture
-def parts(new_database_url: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
-    """Live is version 2, of cycle 1; candidate 3 is better at what its hash holds out, and worse at the recent."""
-    parts = Parts(tmp_path, Settings(database_url=SecretStr(new_database_url()), gate=GatePolicy(min_queries=10)))
-    for manifest in ({"base": "b"}, {"base": 1, "cycle_id": 1}, {"base": 1, "cycle_id": 2}):
-        with parts.database.connection() as connection:
-            version_id = history.register_version(connection, None)
-        history.complete_version(parts.database, version_id, Path(f"/m{version_id}"), "f", 64, manifest)
-        history.set_state(parts.database, version_id, "verified")
-    parts.promotion.promote(2, actor="ada", reason="start")
+def new_town(
+    new_database_url: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Town]]:
+    built: list[Parts] = []
 
-    def ranked(_stages: Any, version_id: int, queries: dict[str, str], *_: Any) -> Run:
-        return {query: BEST if (version_id == 3) == (query in HASHED) else WORST for query in queries}
+    def build(gate: GatePolicy = GatePolicy(min_queries=10), **settings: Any) -> Town:  # noqa: B008
+        url = SecretStr(new_database_url())
+        built.append(Parts(tmp_path, Settings(database_url=url, gate=gate, **settings)))
+        town = Town(built[-1])
+        monkeypatch.setattr("relevanced.daemon.asked.exact_run", town.ranked)
+        return town
 
-    monkeypatch.setattr("relevanced.daemon.contest.exact_run", ranked)
-    yield parts
-    parts.close()
-
-
-def write(parts: Parts, cycle_id: int, name: str, rows: list[dict[str, Any]]) -> None:
-    folder = parts.stages.directory / str(cycle_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    yield build
+    for parts in built:
+        parts.close()
 
 
-def outcome(parts: Parts, by_time: list[str], *, mined_before: bool = False) -> Outcome:
-    held_out = [{"held_out_by": "hash", "user_query": key, "query_key": key, **JUDGED} for key in HASHED]
-    held_out += [{"held_out_by": "time", "user_query": key, "query_key": key, **JUDGED} for key in by_time]
-    if mined_before:
-        held_out = [{name: value for name, value in row.items() if name != "held_out_by"} for row in held_out]
-    write(parts, 2, "holdout.parquet", held_out)
-    now = datetime.now(UTC)
-    return gate(parts.stages, Cycle(2, "test", "gate", 1, 3, 1, now, None, None), silent)
+@pytest.fixture
+def town(new_town: Callable[..., Town]) -> Town:
+    return new_town()
 
 
-def leave_the_files_of_live(parts: Parts) -> None:
-    write(parts, 1, "holdout.parquet", [{"query_key": key} for key in HASHED if key.startswith("old")])
-    write(parts, 1, "triplets.parquet", [{"query_key": "taught", "positive_id": "good"}])
-
-
-def test_the_verdict_is_that_of_the_hash_and_the_slices_tell_of_the_rest(parts: Parts) -> None:
-    leave_the_files_of_live(parts)
-    alone, beside = outcome(parts, []), outcome(parts, RECENT)
-    assert alone.verdict == "accepted"
-    assert beside.sentence == alone.sentence
-    slices = {name: (found["queries"], found["difference"] > 0) for name, found in beside.numbers["slices"].items()}
+def test_the_verdict_is_that_of_the_hash_and_the_slices_tell_of_the_rest(town: Town) -> None:
+    town.leave_the_files_of_live()
+    outcome = town.contest(by_hash(HASHED) + by_time(RECENT))
+    assert outcome.verdict == "accepted"
+    slices = {name: (found["queries"], found["difference"] > 0) for name, found in outcome.numbers["slices"].items()}
     assert slices == {
         "recent_queries": (40, False),
         "earlier_queries": (30, True),
-        "novel_queries": (50, False),
+        "novel_queries": (10, True),
         "seen_queries": (20, True),
-        "known_documents": (70, False),
+        "head_queries": (10, True),
+        "torso_queries": (10, True),
+        "tail_queries": (10, True),
     }
-    assert {**beside.numbers, "slices": alone.numbers["slices"]} == alone.numbers
-    assert history.version(parts.database, 3).manifest["metrics"]["slices"] == beside.numbers["slices"]
+    assert outcome.numbers["queries"] == 30
+    metrics = history.version(town.parts.database, 3).manifest["metrics"]
+    assert metrics["slices"] == outcome.numbers["slices"]
 
 
-def test_without_the_files_of_live_the_verdict_stands_alone(parts: Parts) -> None:
-    assert (outcome(parts, []).verdict, outcome(parts, []).numbers["slices"]) == ("accepted", {})
-    write(parts, 1, "holdout.parquet", [{"query_key": "a"}])
-    (parts.stages.directory / "1" / "triplets.parquet").write_bytes(b"torn")
-    assert outcome(parts, []).numbers["slices"] == {}
+def test_without_the_files_of_live_the_verdict_stands_alone(town: Town) -> None:
+    outcome = town.contest(by_hash(HASHED))
+    assert (outcome.verdict, outcome.numbers["slices"].keys()) == (
+        "accepted",
+        {"head_queries", "torso_queries", "tail_queries"},
+    )
+    town.write(1, "holdout.parquet", [{"query_key": "a"}])
+    (town.parts.stages.directory / "1" / "triplets.parquet").write_bytes(b"torn")
+    assert town.contest(by_hash(HASHED)).numbers["slices"].keys() == outcome.numbers["slices"].keys()
 
 
-def test_where_the_base_model_is_live_nothing_tells_novel_from_known(parts: Parts) -> None:
-    leave_the_files_of_live(parts)
-    parts.promotion.promote(1, actor="ada", reason="back")
-    assert outcome(parts, RECENT).numbers["slices"].keys() == {"recent_queries", "earlier_queries"}
+def test_where_the_base_model_is_live_nothing_tells_novel_from_known(town: Town) -> None:
+    town.leave_the_files_of_live()
+    town.parts.promotion.promote(1, actor="ada", reason="back")
+    names = town.contest(by_hash(HASHED)).numbers["slices"].keys()
+    assert not [name for name in names if "novel" in name or "known" in name]
 
 
-def test_a_file_mined_before_there_was_another_way_is_of_the_hash(parts: Parts) -> None:
-    assert outcome(parts, [], mined_before=True).verdict == "accepted"
+def test_a_file_mined_before_there_was_another_way_is_of_the_hash(town: Town) -> None:
+    assert town.contest([{"query_key": query} for query in HASHED]).verdict == "accepted"
+
+
+def test_queries_that_experts_have_judged_decide_nothing_here(town: Town) -> None:
+    """Live may have been trained on them before they were judged."""
+    golden = [{"query_key": query, "held_out_by": "golden"} for query in RECENT]
+    assert town.contest(by_hash(HASHED) + golden).numbers["queries"] == 30
+
+
+def test_a_candidate_that_helps_the_head_and_harms_the_tail_is_stopped_by_name(town: Town) -> None:
+    tail = [f"seldom{number}" for number in range(40)]
+    town.good = {2: set(tail), 3: set(HASHED)}
+    found = town.contest(by_hash(HASHED, actors=50, inclusion=0.34) + by_hash(tail, actors=20, inclusion=1.0))
+    assert found.numbers["difference"] > 0.05
+    assert found.verdict == "rejected"
+    assert found.numbers["objections"] == ["slice tail_queries"]
+    assert "on the 38 of tail_queries" in found.sentence
+
+
+def test_a_candidate_that_serves_one_application_and_fails_another_is_stopped_by_name(town: Town) -> None:
+    town.good = {2: set(OLD), 3: set(NEW) | set(RECENT)}
+    found = town.contest(
+        by_hash(OLD, application="kiosk", device=None) + by_hash(NEW + RECENT, application="web", device="phone")
+    )
+    assert found.numbers["difference"] > 0.1
+    assert (found.verdict, found.numbers["objections"]) == (
+        "rejected",
+        ["slice application kiosk", "slice device (none)"],
+    )
+
+
+def test_so_few_queries_that_nothing_is_accepted_reject_nothing_either(new_town: Callable[..., Town]) -> None:
+    town = new_town(gate=GatePolicy(min_queries=71))
+    town.good = {2: set(OLD), 3: set(NEW) | set(RECENT)}
+    rows = by_hash(OLD, application="kiosk") + by_hash(NEW + RECENT, application="web")
+    found = town.contest(rows)
+    assert (found.verdict, found.numbers["objections"]) == ("inconclusive", [])
+    assert found.numbers["slices"]["application kiosk"]["high"] < 0
+
+
+def test_what_is_worse_than_what_was_live_once_is_stopped_by_its_number(town: Town) -> None:
+    town.parts.promotion.promote(1, actor="ada", reason="for a while")
+    town.parts.promotion.promote(2, actor="ada", reason="on")
+    town.good = {1: set(HASHED), 2: set(), 3: set(HASHED[:20])}
+    found = town.contest(by_hash(HASHED))
+    assert (found.verdict, found.numbers["objections"]) == ("rejected", ["version 1"])
+    assert "against version 1, which was live before, NDCG@10 fell by" in found.sentence
+
+
+def test_a_version_that_was_taken_back_is_no_measure(town: Town) -> None:
+    town.parts.promotion.promote(1, actor="ada", reason="a mistake")
+    town.parts.promotion.rollback(actor="ada", reason="people left")
+    assert history.lived_before(town.parts.database) == []
+    town.good = {1: set(HASHED), 2: set(), 3: set(HASHED[:20])}
+    assert town.contest(by_hash(HASHED)).verdict == "accepted"
+
+
+def test_the_worst_hit_are_listed_but_for_what_few_people_typed(town: Town) -> None:
+    town.good = {2: {"old1", "old2"}, 3: set(HASHED) - {"old1", "old2"}}
+    rows = by_hash(HASHED, actors=5)
+    rows[1]["actors"] = 2
+    worst = town.contest(rows).numbers["worst_hit"]
+    assert [(one["user_query"], one["difference"] < 0) for one in worst] == [("old2", True)]
+
+
+def test_each_test_may_err_less_than_the_one_before_until_a_promotion(town: Town) -> None:
+    town.good = {2: set(HASHED), 3: set(HASHED)}
+    levels = [town.contest(by_hash(HASHED)).numbers["level"] for _ in range(3)]
+    assert levels == [level_of(test, 0.05) for test in (1, 2, 3)]
+    town.parts.promotion.promote(1, actor="ada", reason="for a while")
+    assert next_level(town.parts.stages) == level_of(1, 0.05)
+
+
+def test_a_trial_spends_of_the_same_error_and_too_few_queries_spend_none(new_town: Callable[..., Town]) -> None:
+    town = new_town(trial=TrialPolicy(share=0.5))
+    town.good = {2: {*HASHED[:3]}, 3: {*HASHED[3:8]}}
+    assert town.contest(by_hash(HASHED[:5])).numbers["tests"] == 0
+    assert next_level(town.parts.stages) == level_of(1, 0.05)
+    assert town.contest(by_hash(HASHED)).verdict == "trial"
+    history.set_state(town.parts.database, 3, "verified")
+    begin_trial(town.parts.stages, 3, "promotion")
+    trial = open_trial(town.parts.database)
+    assert trial is not None
+    assert trial.level == level_of(2, 0.05)
+    assert next_level(town.parts.stages) == level_of(3, 0.05)
+
+
+def undecided(town: Town) -> Outcome:
+    """A candidate with a gain that luck may have brought."""
+    town.good = {2: {*HASHED[:3]}, 3: {*HASHED[3:8]}}
+    return town.contest(by_hash(HASHED))
+
+
+def test_a_candidate_in_doubt_is_kept_and_accepted_once_enough_queries_tell(town: Town) -> None:
+    first = undecided(town)
+    assert (first.verdict, town.states(3)) == ("inconclusive", ["candidate"])
+    enough = first.numbers["enough_queries"]
+    assert first.sentence.endswith(f" Version 3 is kept until {enough} queries tell more.")
+
+    queries = [f"later{number}" for number in range(enough)]
+    town.good = {2: set(queries[::5]), 3: set(queries), 4: set()}
+    town.train({"base": 1})
+    found = town.contest(by_hash(queries), candidate=4)
+    assert (found.verdict, found.numbers["tests"]) == ("accepted", 2)
+    assert found.sentence.startswith("Accepted candidate 3: ")
+    assert town.candidate_of_the_last_cycle() == 3
+    assert town.states(3, 4) == ["candidate", "rejected"]
+    assert found.numbers["level"] == level_of(3, 0.05)
+
+
+def test_until_then_it_is_left_alone_and_goes_when_a_newer_one_is_accepted(town: Town) -> None:
+    undecided(town)
+    town.train({"base": 1})
+    town.good |= {4: set(HASHED)}
+    found = town.contest(by_hash(HASHED), candidate=4)
+    assert (found.verdict, found.numbers["tests"], town.candidate_of_the_last_cycle()) == ("accepted", 1, 4)
+    assert town.states(3, 4) == ["rejected", "candidate"]
+
+
+def test_of_two_in_doubt_the_one_that_takes_fewer_queries_is_kept(town: Town) -> None:
+    undecided(town)
+    town.train({"base": 1})
+    town.good |= {4: {*HASHED[3:7]}}  # a smaller gain takes more queries
+    assert town.contest(by_hash(HASHED), candidate=4).verdict == "inconclusive"
+    assert town.states(3, 4) == ["candidate", "rejected"]
+
+
+def test_what_was_kept_against_a_version_that_is_live_no_more_is_given_up(town: Town) -> None:
+    undecided(town)
+    town.parts.promotion.promote(1, actor="ada", reason="back")
+    town.train({"base": 1})
+    town.good |= {1: set(HASHED), 4: set()}
+    assert town.contest(by_hash(HASHED), candidate=4).verdict == "rejected"
+    assert town.states(3, 4) == ["rejected", "rejected"]
+
+
+def test_queries_that_were_asked_often_enough_are_asked_no_more_while_others_stay(town: Town) -> None:
+    for _ in range(2):
+        uses = town.contest(by_hash(OLD)).numbers
+    town.contest(by_hash(HASHED))
+    assert (uses["mean_uses"], uses["most_uses"]) == (2, 2)
+    clusters = {cluster_key(query) for query in OLD}
+    few = HoldoutPolicy(max_verdicts=3, min_kept=11)
+    assert retire(town.parts.database, few) == set()
+    assert len(retire(town.parts.database, HoldoutPolicy(max_verdicts=3, min_kept=10))) == len(clusters)
+    assert len(retire(town.parts.database, few)) == len(clusters), "what has been trained on is never asked again"

@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser: it fits a phone, runs nothing and asks nobody, whatever words it shows."""
+"""The page of a comparison in a real browser: it fits a phone, runs nothing and asks nobody, whatever it shows."""
 
 import json
 import re

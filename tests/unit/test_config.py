@@ -12,7 +12,7 @@ def toml(tmp_path: Path) -> Path:
 
 
 def test_without_a_file_every_setting_has_its_default(toml: Path) -> None:
-    assert load_settings(toml).gate.confidence == 0.95
+    assert load_settings(toml).gate.confidence == 0.9
 
 
 def test_the_file_is_read_and_the_environment_goes_before_it(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:

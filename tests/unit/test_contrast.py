@@ -14,7 +14,7 @@ from relevanced.daemon.contrast_plot import HEIGHT, WIDTH, draw
 from relevanced.daemon.gate import GatePolicy, compare
 
 NAMES = ("version 1", "model e5")
-POLICY = GatePolicy(min_queries=2)
+POLICY = GatePolicy(min_queries=2, confidence=0.95)
 GOOD_FIRST, BAD_FIRST = {"good": 0.9, "bad": 0.5, "other": 0.1}, {"good": 0.1, "bad": 0.9, "other": 0.5}
 
 
@@ -52,7 +52,7 @@ def test_who_gains_and_who_loses_is_told_with_the_gates_own_figures() -> None:
     assert found.histogram((-1, 0, 0.5, 1)) == [2, 0, 2]
     assert found.measures["recall@10"].difference == 0
     arms = {"a1": 0.5, "a2": 0.5, "b1": 1.0, "b2": 1.0}, {"a1": 1.0, "a2": 1.0, "b1": 0.5, "b2": 0.5}
-    gated = compare(arms[1], arms[0], weights, POLICY, candidate=2, live=1)
+    gated = compare(arms[1], arms[0], weights, POLICY, 0.05, candidate=2, live=1)
     measure = found.measures["ndcg@10"]
     assert (measure.difference, measure.low, measure.high) == pytest.approx(gated.interval)
     assert (measure.first, measure.second) == pytest.approx((4 / 5, 3.5 / 5))

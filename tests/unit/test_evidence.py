@@ -288,8 +288,18 @@ def test_typed_queries_say_when_they_were_first_and_last_typed(log):
     log.query("undated", ["d1"], text="never")
     log.connection.execute("UPDATE query SET timestamp = NULL WHERE query_id = 'undated'")
     typed = log.connection.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).fetchall()
-    days = [(text, first and (first - WHEN).days, last and (last - WHEN).days) for text, _, first, last in typed]
+    days = [(text, first and (first - WHEN).days, last and (last - WHEN).days) for text, _, first, last, *_ in typed]
     assert days == [("fever", 1, 7), ("from the future", 9, 9), ("never", None, None)]
+
+
+def test_typed_queries_say_where_most_searches_for_them_were(log):
+    for number, (application, device) in enumerate([("web", "phone"), ("kiosk", ""), ("kiosk", "phone"), (None, "tv")]):
+        log.query(f"q{number}", ["d1"])
+        log.connection.execute(
+            "UPDATE query SET application = ?, device = ? WHERE query_id = ?", [application, device, f"q{number}"]
+        )
+    (row,) = log.connection.execute(sql.duckdb["typed_queries"], {"min_actors": 1}).fetchall()
+    assert row[-2:] == ("kiosk", "phone")
 
 
 def test_an_empty_log_gives_no_evidence(log):

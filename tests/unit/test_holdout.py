@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from relevanced.daemon.holdout import MOMENT, HoldoutPolicy, is_held_out, split
+from relevanced.daemon.holdout import MOMENT, HoldoutPolicy, cluster_hash, is_held_out, split
 from relevanced.daemon.queries import cluster_key, query_key
 from relevanced.daemon.triplets import TripletPolicy, mine_triplets
 
@@ -176,3 +176,29 @@ def test_the_side_is_the_same_on_every_machine():
 def test_no_judgments_part_into_none(recent_days):
     parts = split(table([]), typed_table([]), HoldoutPolicy(recent_days=recent_days))
     assert [len(part) for part in parts] == [0, 0]
+
+
+@given(logs, policies, st.sets(st.sampled_from(NEEDS)))
+def test_what_experts_have_judged_is_held_out_whatever_its_hash_and_in_whatever_words(log, policy, judged):
+    golden = {cluster_key(query_key(" ".join(sorted(need)))) for need in judged}
+    keys = [query_key(one.text) for one in log]
+    training, held_out = split(table(keys), typed_table(log), policy, golden=golden)
+    assert not golden & {cluster_key(key) for key in training["query_key"].to_pylist()}
+    for key, by in zip(held_out["query_key"].to_pylist(), held_out["held_out_by"].to_pylist(), strict=True):
+        cluster = cluster_key(key)
+        assert (by == "golden") == (cluster in golden and not is_held_out(cluster, policy))
+
+
+@given(logs, policies, st.sets(st.sampled_from(NEEDS)))
+def test_what_was_asked_often_enough_is_trained_on_unless_it_is_new(log, policy, worn):
+    retired = {cluster_hash(cluster_key(query_key(" ".join(sorted(need))))) for need in worn}
+    keys = [query_key(one.text) for one in log]
+    training, held_out = split(table(keys), typed_table(log), policy, retired=retired)
+    before = sides(log, policy)[1]
+    after = dict(zip(held_out["query_key"].to_pylist(), held_out["held_out_by"].to_pylist(), strict=True))
+    for key in keys:
+        if cluster_hash(cluster_key(key)) not in retired:
+            assert after.get(key) == before.get(key)
+        else:
+            assert after.get(key) == {"both": "time", "time": "time"}.get(before.get(key, ""))
+    assert {*training["query_key"].to_pylist(), *after} == set(keys)

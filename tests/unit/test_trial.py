@@ -71,3 +71,16 @@ def test_the_sentence_has_the_figures():
     assert str(judge_trial(table([2] * 40, [1] * 40), POLICY)) == (
         "80 preferences for it and 40 for live on 40 held-out queries (+0.33, +0.05 to +0.61)"
     )
+
+
+@given(COUNTS, st.floats(1e-6, 0.0249))
+def test_a_smaller_level_only_takes_back_what_was_found_better(counts, level):
+    both = table([one for one, _ in counts], [two for _, two in counts])
+    by_confidence, by_level = judge_trial(both, POLICY).verdict, judge_trial(both, POLICY, level).verdict
+    assert by_level == by_confidence or (by_confidence, by_level) == ("better", "undecided")
+
+
+def test_the_level_of_the_confidence_is_its_half():
+    both = table([8] * 40, [2] * 40)
+    assert judge_trial(both, POLICY, 0.025) == judge_trial(both, POLICY)
+    assert judge_trial(table([3] * 40, [2] * 40), POLICY, 1e-5).verdict == "undecided"

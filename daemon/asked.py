@@ -1,0 +1,132 @@
+"""
+What a gate asks, the same of every version, and how a version answers.
+
+In:  cycles/<id>/holdout.parquet, the files of the cycle that trained live, the vectors of a version. Out: queries with
+their judgments, weights and slices, and the measures of a version by query; read by contest and objections.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relevanced.daemon.exact_runs import Run, exact_run, pool_of
+from relevanced.daemon.history import version
+from relevanced.daemon.metrics import (
+    condensed,
+    judged_at_10,
+    judged_documents,
+    measures_of,
+    ndcg_at_10,
+    qrels_from,
+    query_weights,
+)
+from relevanced.daemon.ports import Progress
+from relevanced.daemon.records import Cycle
+from relevanced.daemon.slices import Known, by_attribute, by_frequency, by_time, by_what_live_knew
+from relevanced.daemon.stages import Stages
+
+DECIDING = ("hash", "both")  # held out for ever, so that no version was ever trained on them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Held-out queries that have a relevant document, by query_key."""
+
+    texts: Mapping[str, str]
+    qrels: Mapping[str, Mapping[str, float]]  # document_id -> P(relevant)
+    weights: Mapping[str, float]
+    held_out_by: Mapping[str, str]
+    judged: Mapping[str, set[str]]  # documents that clicks and skips made sure of, either way
+    actors: Mapping[str, int]  # who typed it
+    kinds: Sequence[Mapping[str, str]]  # the slice of each deciding query, for each way to part them
+    recent: Mapping[str, str]  # the same of all queries, by when they were first typed
+    pool: Sequence[str] | None  # documents that are ranked; None: all
+
+    def deciding(self, by_query: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave only the queries that the verdict is drawn on."""
+        return {query: value for query, value in by_query.items() if self.held_out_by[query] in DECIDING}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """How one version answers them."""
+
+    version_id: int
+    run: Run
+    measures: Mapping[str, Mapping[str, float]]  # metrics.MEASURES -> query -> value, of all queries
+    among_judged: Mapping[str, float]  # query -> NDCG@10 of the judged documents alone, of the deciding ones
+    judged_at_10: float  # judged documents among the first ten, of the deciding ones
+
+
+def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
+    """Read what a cycle holds out."""
+    held_out = pq.read_table(stages.files(cycle) / "holdout.parquet")
+    qrels = qrels_from(held_out)
+    known = {row["query_key"]: row for row in _of_queries(held_out).to_pylist() if row["query_key"] in qrels}
+    by = held_out_by_of(held_out)
+    held_out_by = {query: by[query] for query in qrels}
+    actors = {query: known[query].get("actors", 1) for query in qrels}
+    deciding = {query: grades for query, grades in qrels.items() if held_out_by[query] in DECIDING}
+    kinds = [
+        by_frequency({query: actors[query] for query in deciding}),
+        *by_what_live_knew(deciding, _known(stages, live_id)),
+        *(by_attribute(name, {query: known[query].get(name) for query in deciding}) for name in stages.gate.slice_by),
+    ]
+    return Asked(
+        texts={query: known[query]["user_query"] for query in qrels},
+        qrels=qrels,
+        weights=query_weights(held_out, stages.gate.max_query_weight),
+        held_out_by=held_out_by,
+        judged=judged_documents(held_out),
+        actors=actors,
+        kinds=[kind for kind in kinds if len(set(kind.values())) > 1],
+        recent=by_time(held_out_by),
+        pool=pool_of(stages, held_out),
+    )
+
+
+def answers_of(stages: Stages, asked: Asked, version_id: int, progress: Progress) -> Answers:
+    """Rank the documents for every query, exactly, and measure the ranks."""
+    return measured(asked, version_id, exact_run(stages, version_id, asked.texts, asked.pool, progress))
+
+
+def measured(asked: Asked, version_id: int, run: Run) -> Answers:
+    """Measure a run."""
+    deciding = asked.deciding(run)
+    return Answers(
+        version_id=version_id,
+        run=run,
+        measures=measures_of(asked.qrels, run),
+        among_judged=ndcg_at_10(asked.deciding(asked.qrels), condensed(deciding, asked.judged)),
+        judged_at_10=judged_at_10(deciding, asked.judged),
+    )
+
+
+def held_out_by_of(held_out: pa.Table) -> dict[str, str]:
+    """What holds each query out; a file that was mined before there was another way says nothing of it."""
+    keys = held_out["query_key"].to_pylist()
+    if "held_out_by" not in held_out.column_names:
+        return dict.fromkeys(keys, "hash")
+    return dict(zip(keys, held_out["held_out_by"].to_pylist(), strict=True))
+
+
+def _of_queries(held_out: pa.Table) -> pa.Table:
+    """The columns that are alike in all rows of a query; a file that was mined before there was one lacks it."""
+    wanted = ("query_key", "user_query", "actors", "application", "device")
+    return held_out.select([name for name in wanted if name in held_out.column_names])
+
+
+def _known(stages: Stages, live_id: int) -> Known | None:
+    """What the cycle that trained live has left; a lost or broken file costs the slices and not the verdict."""
+    cycle_id = version(stages.database, live_id).manifest.get("cycle_id")
+    files = stages.directory / str(cycle_id)
+    try:
+        held_out = pq.read_table(files / "holdout.parquet", columns=["query_key"])
+        triplets = pq.read_table(files / "triplets.parquet", columns=["query_key", "positive_id"])
+    except (OSError, pa.ArrowException):
+        return None
+    query_keys = {*held_out["query_key"].to_pylist(), *triplets["query_key"].to_pylist()}
+    return Known(query_keys=query_keys, positive_ids=set(triplets["positive_id"].to_pylist()))

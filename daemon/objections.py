@@ -1,0 +1,44 @@
+"""
+What is held against a candidate beside its comparison with live.
+
+In:  the answers of the candidate and of others. Out: objections with their figures; weighed by contest.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from relevanced.daemon.asked import Answers, Asked, answers_of
+from relevanced.daemon.gate import Objection, change, paired_interval
+from relevanced.daemon.history import kept_versions, lived_before
+from relevanced.daemon.ports import Progress
+from relevanced.daemon.stages import Stages
+
+SURE = 0.95  # of the interval, both ends, by which an objection is proven
+EARLIER = 5  # versions that were live before, and are still kept
+
+
+def before_live(stages: Stages, asked: Asked, live_id: int, progress: Progress) -> list[Answers]:
+    """
+    Let versions that were live before answer too.
+
+    Each promotion may lose what no single comparison tells from luck; many in a row would drift away unseen.
+    """
+    kept = {version.version_id for version in kept_versions(stages.database)}
+    earlier = [number for number in lived_before(stages.database) if number in kept and number != live_id][:EARLIER]
+    return [answers_of(stages, asked, number, progress) for number in earlier]
+
+
+def worse_than_before(
+    asked: Asked, candidate: Answers, earlier: Sequence[Answers]
+) -> tuple[list[Objection], dict[str, dict[str, Any]]]:
+    """Object where the candidate is worse than what was live once; give the differences by version too."""
+    objections, found = [], {}
+    mine = asked.deciding(candidate.measures["ndcg@10"])
+    for other in earlier:
+        theirs = asked.deciding(other.measures["ndcg@10"])
+        difference, low, high = paired_interval(mine, theirs, asked.weights, SURE)
+        found[str(other.version_id)] = {"difference": difference, "low": low, "high": high}
+        if mine and high < 0:
+            against = f"against version {other.version_id}, which was live before, {change(difference, low, high)}"
+            objections.append(Objection(f"version {other.version_id}", proven=True, sentence=against))
+    return objections, found
