@@ -59,6 +59,13 @@ def document_texts(database: Database, document_ids: Sequence[str]) -> dict[str,
         return {row["document_id"]: document_text(row["title"], row["text"]) for row in rows}
 
 
+def document_titles(database: Database, document_ids: Sequence[str]) -> dict[str, str]:
+    """What people call these documents: the title, or where it is empty the text; one that was deleted is left out."""
+    with database.connection() as connection:
+        rows = connection.execute(sql.postgres["documents"], {"document_ids": list(document_ids)})
+        return {row["document_id"]: row["title"].strip() or row["text"].strip() for row in rows}
+
+
 def full_text_search(database: Database, texts: Sequence[str], k: int, patience_ms: int) -> dict[str, list[str]]:
     """
     Find the documents that hold words of each text: text -> at most k document_ids, best first.

@@ -63,3 +63,27 @@ def write_text(file: Path, text: str) -> None:
     """Write a small text file in UTF-8."""
     with whole_file(file) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_asked(file: Path, text: str) -> None:
+    """
+    Write a text file that a person asked for, whole or not at all.
+
+    Raises: BadInput when it cannot be written.
+    """
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror}; name a file in a folder with room.") from None
+
+
+def require_folder(file: Path) -> None:
+    """
+    See, before long work, that what will come of it has a place.
+
+    Raises: BadInput when the folder of the file is not there, or the name is a folder's.
+    """
+    if file.is_dir():
+        raise BadInput(f"{file} is a folder; name a file in it.")
+    if not file.parent.is_dir():
+        raise BadInput(f"{file} cannot be written: there is no folder {file.parent}; make it, or name another.")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Annotated, Any, Final
 
@@ -61,21 +62,9 @@ class ModelStore:
 
         Raises: BadInput for a model that cannot be used, or that could bring code along.
         """
-        from relevanced.daemon.encoder import load_model  # here, since light commands shall not wait for torch
-
-        source = _base_directory(policy.base)
-        _refuse_what_is_not_plain(source)
         partial = self._directory / f"v{version_id}.partial"
-        try:
-            model = load_model(source)
-            given = {"query": policy.query_prompt, "document": policy.document_prompt}
-            model.prompts.update({kind: prompt for kind, prompt in given.items() if prompt is not None})
-            model.max_seq_length = _max_tokens(policy, model)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            model.save(str(partial), create_model_card=False)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-            raise BadInput(f"The model in {source} cannot be taken over: {str(error).splitlines()[0]}") from error
+        shutil.rmtree(partial, ignore_errors=True)
+        _take_over(policy, partial)
         shutil.rmtree(self.directory(version_id), ignore_errors=True)
         return partial.rename(self.directory(version_id))
 
@@ -113,7 +102,7 @@ class ModelStore:
         """
         with self._lock:
             if directory not in self._opened:
-                from relevanced.daemon.encoder import TransformerEncoder  # here, as in adopt
+                from relevanced.daemon.encoder import TransformerEncoder  # here, as in _take_over
 
                 fingerprint = _fingerprint(self.check(directory))
                 self._opened[directory] = TransformerEncoder.load(directory, fingerprint)
@@ -122,9 +111,46 @@ class ModelStore:
                 self._opened.popitem(last=False)
             return self._opened[directory]
 
+    def open_base(self, policy: ModelPolicy) -> Encoder:
+        """
+        Load a base model as the version that adopt would make of it, and keep no file of it.
+
+        It is written and read once more, in the folder for temporary files (TMPDIR), so that it has the fingerprint of
+        a version that was made of the same model.
+
+        Raises: BadInput, as adopt.
+        """
+        with TemporaryDirectory(prefix="relevanced-") as folder:
+            directory = Path(folder) / "model"
+            _take_over(policy, directory)
+            from relevanced.daemon.encoder import TransformerEncoder  # here, as in _take_over
+
+            return TransformerEncoder.load(directory, _fingerprint(_hashes(directory)))
+
     def _forget(self, directory: Path) -> None:
         with self._lock:
             self._opened.pop(directory, None)
+
+
+def _take_over(policy: ModelPolicy, directory: Path) -> None:
+    """
+    Write a base model, with the prompts and the limit of the policy, as a directory that alone says how to encode.
+
+    Raises: BadInput for a model that cannot be used, or that could bring code along.
+    """
+    from relevanced.daemon.encoder import load_model  # here, since light commands shall not wait for torch
+
+    source = _base_directory(policy.base)
+    _refuse_what_is_not_plain(source)
+    try:
+        model = load_model(source)
+        given = {"query": policy.query_prompt, "document": policy.document_prompt}
+        model.prompts.update({kind: prompt for kind, prompt in given.items() if prompt is not None})
+        model.max_seq_length = _max_tokens(policy, model)
+        directory.mkdir(parents=True)
+        model.save(str(directory), create_model_card=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        raise BadInput(f"The model in {source} cannot be taken over: {str(error).splitlines()[0]}") from error
 
 
 def _base_directory(base: str) -> Path:

@@ -35,6 +35,15 @@ def site(pages: Mapping[str, str], host: str = "127.0.0.1") -> Iterator[str]:
 
 def see(url: str) -> str:
     """What the page has become after its scripts, its pictures and its links."""
+    return _visit(url).stdout
+
+
+def complaints(url: str) -> list[str]:
+    """What a page, its frames included, writes to the browser's console: errors, and what its policy forbids."""
+    return [line for line in _visit(url, "--enable-logging=stderr").stderr.splitlines() if ":CONSOLE" in line]
+
+
+def _visit(url: str, *options: str) -> subprocess.CompletedProcess[str]:
     assert BROWSER is not None
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom", url]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", *options]
+    return subprocess.run([*command, "--dump-dom", url], check=True, capture_output=True, text=True, timeout=120)

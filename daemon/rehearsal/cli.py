@@ -19,6 +19,7 @@ import typer
 from relevanced.daemon.config import KafkaPolicy, load_settings
 from relevanced.daemon.console import out, progress_bars, say, say_json
 from relevanced.daemon.errors import FailStep
+from relevanced.daemon.files import require_folder
 from relevanced.daemon.rehearsal.broker import running_broker
 from relevanced.daemon.rehearsal.click_models import Bias, Clicks
 from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
@@ -26,10 +27,11 @@ from relevanced.daemon.rehearsal.drift import views
 from relevanced.daemon.rehearsal.hpo import write_hpo
 from relevanced.daemon.rehearsal.page import render
 from relevanced.daemon.rehearsal.place import Place, require_own
-from relevanced.daemon.rehearsal.plot import require_svg, write_plot
+from relevanced.daemon.rehearsal.plot import write_plot
 from relevanced.daemon.rehearsal.rehearse import Rehearsal, RehearsalPolicy
 from relevanced.daemon.rehearsal.report import Report, write_report
 from relevanced.daemon.rehearsal.searchers import SearchersPolicy
+from relevanced.daemon.svg import require_svg
 from relevanced.daemon.wiring import Parts
 
 # The demo has to fit eight minutes on two slow cores, set-up included.
@@ -113,6 +115,8 @@ def rehearse(
     """
     if plot is not None:
         require_svg(plot)
+    for file in filter(None, (report, plot)):
+        require_folder(file)
     dataset = read_dataset(data_dir, max_documents=max_documents, seed=seed)
     found = _rehearse(
         context,

@@ -7,10 +7,9 @@ In:  a Report. Out: left NDCG@10 by cycle, between zero-shot and the oracle; rig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from xml.sax.saxutils import escape
 
-from relevanced.daemon.errors import BadInput
-from relevanced.daemon.files import write_text
+from relevanced.daemon import svg
+from relevanced.daemon.files import write_asked
 from relevanced.daemon.rehearsal.report import Report
 from relevanced.daemon.rehearsal.truth import Bin
 
@@ -27,26 +26,13 @@ TEXT, GRID, CANDIDATE, LIVE, ORACLE = (
 Point = tuple[float, float]  # both in [0, 1], from the lower left corner of a square
 
 
-def require_svg(path: Path) -> None:
-    """
-    See that a picture can be written under this name.
-
-    Raises: BadInput when it is no SVG.
-    """
-    if path.suffix != ".svg":
-        raise BadInput(f"{path} cannot be drawn: a plot is an SVG; name it {path.with_suffix('.svg').name}.")
-
-
 def write_plot(path: Path, report: Report) -> None:
     """
     Write the picture, whole or not at all.
 
     Raises: BadInput when the file cannot be written.
     """
-    try:
-        write_text(path, draw(report))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}; name a file in a folder with room.") from None
+    write_asked(path, draw(report))
 
 
 def draw(report: Report) -> str:
@@ -121,13 +107,16 @@ def _axes(left: int, rows: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 
 def _line(left: int, points: Sequence[Point], colour: str, dashes: str) -> str:
-    path = " ".join(f"{left + SIDE * x:.1f},{TOP + SIDE * (1 - y):.1f}" for x, y in points)
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-dasharray="{dashes or "none"}"/>'
+    return svg.line([_at(left, point) for point in points], colour, dashes)
 
 
 def _dot(left: int, point: Point, colour: str, radius: float) -> str:
-    x, y = left + SIDE * point[0], TOP + SIDE * (1 - point[1])
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}"/>'
+    return svg.dot(*_at(left, point), radius, colour)
+
+
+def _at(left: int, point: Point) -> Point:
+    """The place of a point of a square in the picture, in pixels."""
+    return left + SIDE * point[0], TOP + SIDE * (1 - point[1])
 
 
 def _labels(named: Sequence[tuple[str, float, str]]) -> list[str]:
@@ -141,4 +130,4 @@ def _labels(named: Sequence[tuple[str, float, str]]) -> list[str]:
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = TEXT) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
+    return svg.text(x, y, text, anchor, colour)

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relevanced.daemon.errors import BadInput
-from relevanced.daemon.files import write_text
+from relevanced.daemon.beir import relevant_documents
+from relevanced.daemon.files import write_asked
 from relevanced.daemon.records import Verdict
-from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.truth import Bin
 
 EXAMPLES: Final = 3
@@ -217,7 +217,4 @@ def write_report(path: Path, report: Report) -> None:
 
     Raises: BadInput when the file cannot be written.
     """
-    try:
-        write_text(path, json.dumps(report.to_json(), indent=2) + "\n")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}; name a file in a folder with room.") from None
+    write_asked(path, json.dumps(report.to_json(), indent=2) + "\n")

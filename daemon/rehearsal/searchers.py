@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from annotated_types import Interval
 
+from relevanced.daemon.beir import relevant_documents
 from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import SearchAnswer
 from relevanced.daemon.rehearsal.click_models import READERS, Bias, Clicks
-from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.spammers import FLOOD, SPAM, Clicked, Crowd, flooded, pushes
 
 _AGAIN: Final = 3  # beside the seed, so that the first searches are the same with reformulations and without

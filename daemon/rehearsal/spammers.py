@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from relevanced.daemon.beir import Qrels, relevant_documents
 from relevanced.daemon.queries import cluster_key, query_key
-from relevanced.daemon.rehearsal.dataset import Dataset, Qrels, relevant_documents
+from relevanced.daemon.rehearsal.dataset import Dataset
 
 Clicked = list[dict[str, Any]]  # the clicks under one answer, as UBI event records
 

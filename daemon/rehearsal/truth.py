@@ -12,9 +12,10 @@ from typing import Final
 import numpy as np
 import pyarrow.parquet as pq
 
+from relevanced.daemon.beir import relevant_documents
 from relevanced.daemon.holdout import HoldoutPolicy, is_held_out
 from relevanced.daemon.queries import cluster_key, query_key
-from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.rehearsal.dataset import Dataset
 
 BINS: Final = 10  # of the grades, equally wide
 

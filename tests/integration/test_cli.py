@@ -18,6 +18,7 @@ import pytest
 
 from relevanced.daemon.__main__ import run
 from tests.mined import write_cycle
+from tests.tiny import make_tiny_model
 
 CORPUS = [
     {"_id": "d1", "title": "Tinnitus", "text": "Hearing noises in the absence of an external source."},
@@ -118,29 +119,48 @@ def test_a_triplet_says_why_it_is_one_and_nothing_of_what_few_people_typed(give,
         shutil.rmtree(home / "cycles" / "90")
 
 
-def test_two_versions_are_compared_on_the_held_out_queries(give, home):
-    status, _, complaint = give("compare", "1", "1")
-    assert (status, complaint) == (2, "No cycle has held out queries yet; `relevanced cycle run` begins one.\n")
+def test_a_version_and_a_model_are_compared_on_held_out_queries_and_on_labels(give, home, tmp_path):
+    other = str(make_tiny_model(tmp_path / "tiny"))
+    assert give("compare", "1", "1")[:2] == (2, "")
+    status, _, complaint = give("compare", "1", other)
+    assert (status, complaint[:34]) == (2, "No cycle has held out queries yet;")
     folder = home / "cycles" / "91"
     folder.mkdir(parents=True)
     judged = {"document_id": "d2", "grade": 0.9, "weight": 0.9, "inclusion": 1.0, "held_out_by": "hash"}
-    asked = [("ringing in the ears", 3), ("a hum that nobody else hears", 2)]
+    asked = [("a large head", 3), ("a hum that nobody else hears", 2)]
     rows = [{"query_key": text, "user_query": text, "actors": actors, **judged} for text, actors in asked]
     pq.write_table(pa.Table.from_pylist(rows), folder / "holdout.parquet")
+    page, plot = tmp_path / "page.html", tmp_path / "plot.svg"
     try:
-        found = json.loads(give("compare", "1", "1", "--json")[1])
-        status, said, _ = give("compare", "1", "1")
+        found = json.loads(give("compare", other, "1", "--json")[1])
+        status, said, _ = give("compare", other, "1", "--html", str(page), "--plot", str(plot))
         unknown = give("compare", "1", "7")
-        other_cycle = give("compare", "1", "1", "--cycle", "3")
+        other_cycle = give("compare", "1", other, "--cycle", "3")
+        both = give("compare", "1", other, "--cycle", "91", "--qrels", str(tmp_path))
+        astray = give("compare", "1", other, "--html", str(tmp_path / "nowhere" / "page.html"))
     finally:
         shutil.rmtree(folder)
-    assert [one["user_query"] for one in found["queries"]] == [None, "ringing in the ears"]
-    assert found["measures"]["ndcg@10"]["difference"] == 0
-    assert found["better_worse_alike"] == [0, 0, 2]
-    assert found["queries"][1]["first_top"][0] == ["d2", True]
-    assert (status, "Version 1 is better for 0 queries, worse for 0, and alike for 2." in said) == (0, True)
+    assert (found["first"], found["second"]) == ("model tiny", "version 1")
+    assert {one["user_query"] for one in found["queries"]} == {None, "a large head"}
+    assert sum(found["better_worse_alike"]) == len(found["queries"]) == 2
+    assert found["sentences"][1] in said
+    assert (status, said.endswith(f"Wrote {page}.\n\nWrote {plot}.\n")) == (0, True)
+    assert "<title>Version 1 against model tiny</title>" in page.read_text()
+    assert plot.read_text().startswith("<svg ")
     assert (unknown[0], "There is no version 7" in unknown[2]) == (2, True)
     assert other_cycle[2] == "Cycle 3 holds out no queries; there are those of 91.\n"
+    assert both[2] == "--cycle and --qrels both say which queries are asked; give one of the two.\n"
+    assert (astray[0], "there is no folder" in astray[2]) == (2, True)
+
+    (tmp_path / "labels" / "qrels").mkdir(parents=True)
+    (tmp_path / "labels" / "queries.jsonl").write_text('{"_id": "q1", "text": "a large head"}\n')
+    (tmp_path / "labels" / "qrels" / "test.tsv").write_text("q1\td2\t1\n")
+    status, said, _ = give("compare", "1", other, "--qrels", str(tmp_path / "labels"))
+    assert (status, "on 1 labelled queries of labels" in said, "Nothing is known to be irrelevant" in said) == (
+        0,
+        True,
+        True,
+    )
 
 
 def test_a_version_that_no_one_was_before_cannot_be_rolled_back(give):

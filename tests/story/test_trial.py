@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from relevanced.daemon import history
+from relevanced.daemon.arms import arms_of, runs_of
 from relevanced.daemon.config import load_settings
 from relevanced.daemon.contrast import contrast
 from relevanced.daemon.cycle import begin_cycle
+from relevanced.daemon.judged_queries import held_out_queries
 from relevanced.daemon.ports import silent
 from relevanced.daemon.tryout import check_trial, trials
 from relevanced.daemon.wiring import Parts, run_open_cycle
@@ -67,9 +69,12 @@ def test_a_candidate_in_doubt_is_tried_on_people_and_promoted_when_they_prefer_i
         ("observation", None),
         ("promotion", "better"),
     ]
-    for both in (contrast(parts.stages, 1, 2, None, 1, silent), contrast(parts.stages, 2, 1, None, 1, silent)):
+    judged = held_out_queries(parts.stages.directory, None, k=1, max_weight=parts.settings.gate.max_query_weight)
+    ndcg = {"1": steps[2]["numbers"]["live_ndcg@10"], "2": steps[2]["numbers"]["ndcg@10"]}
+    for names in (("1", "2"), ("2", "1")):
+        arms = arms_of(parts.stages, *names, parts.settings.model)
+        both = contrast(names, judged, runs_of(parts.stages, arms, judged, silent), parts.settings.gate)
         assert len(both.queries) == steps[2]["numbers"]["queries"]
-        ndcg = {1: steps[2]["numbers"]["live_ndcg@10"], 2: steps[2]["numbers"]["ndcg@10"]}
         measure = both.measures["ndcg@10"]
-        assert (measure.first, measure.second) == pytest.approx((ndcg[both.first_version], ndcg[both.second_version]))
+        assert (measure.first, measure.second) == pytest.approx((ndcg[names[0]], ndcg[names[1]]))
     parts.close()

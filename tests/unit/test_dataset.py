@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relevanced.daemon.beir import relevant_documents
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.records import Document
-from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset, relevant_documents
+from relevanced.daemon.rehearsal.dataset import Dataset, read_dataset
 
 FILES = {
     "corpus.jsonl": [

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relevanced.daemon.beir import relevant_documents
 from relevanced.daemon.errors import BadInput
-from relevanced.daemon.rehearsal.dataset import Dataset, relevant_documents
+from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.drift import views
 from tests.unit.test_searchers import START, Searchers, SearchersPolicy, dataset
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.errors import BadInput
-from relevanced.daemon.files import read_lines, whole_file, write_text
+from relevanced.daemon.files import read_lines, require_folder, whole_file, write_text
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
@@ -46,3 +46,11 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
         interrupted_write(partial)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_before_long_work_a_file_without_a_place_is_refused(tmp_path):
+    require_folder(tmp_path / "page.html")
+    with pytest.raises(BadInput, match=r"page\.html cannot be written: there is no folder .*nowhere; make it, or"):
+        require_folder(tmp_path / "nowhere" / "page.html")
+    with pytest.raises(BadInput, match="is a folder; name a file in it"):
+        require_folder(tmp_path)

@@ -14,7 +14,7 @@ from relevanced.daemon.errors import BadInput
 from relevanced.daemon.records import Document
 from relevanced.daemon.rehearsal.dataset import Dataset
 from relevanced.daemon.rehearsal.page import render
-from relevanced.daemon.rehearsal.plot import HEIGHT, RIGHT, SIDE, TOP, WIDTH, draw, require_svg, write_plot
+from relevanced.daemon.rehearsal.plot import HEIGHT, RIGHT, SIDE, TOP, WIDTH, draw, write_plot
 from relevanced.daemon.rehearsal.report import (
     CycleReport,
     Example,
@@ -27,6 +27,7 @@ from relevanced.daemon.rehearsal.report import (
     write_report,
 )
 from relevanced.daemon.rehearsal.truth import Bin
+from relevanced.daemon.svg import require_svg
 
 ZERO_SHOT, BETTER = Measure(0.54, 0.5, 0.57), Measure(0.64, 0.61, 0.67)
 ORACLE = Measure(0.79, 0.77, 0.82)
