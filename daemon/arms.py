@@ -48,8 +48,8 @@ def arms_of(stages: Stages, first: str, second: str, policy: ModelPolicy) -> tup
     """
     if first == second:
         raise BadInput(f"Both are {first}; name two that differ.")
-    for given in (first, second):  # both before a model is loaded, which may take long
-        _refuse_nothing(stages, given)
+    for given in (first, second):  # both of them before a model is loaded, which may take long
+        _require_there(stages, given)
     one, other = (_arm_of(stages, given, policy) for given in (first, second))
     if one.fingerprint == other.fingerprint:
         raise BadInput(f"{first} and {second} are the same model; name two that differ.")
@@ -86,7 +86,7 @@ def taught_remarks(stages: Stages, arms: tuple[Arm, Arm], judged: JudgedQueries)
     return remarks
 
 
-def _refuse_nothing(stages: Stages, given: str) -> None:
+def _require_there(stages: Stages, given: str) -> None:
     if given.isdecimal():
         history.version(stages.database, int(given))
     elif not Path(given).expanduser().is_dir():

@@ -59,11 +59,11 @@ def compare(
 
     Examples:
 
-      relevanced compare 1 2                            the second against the first
+      relevanced compare 1 2                        the second against the first
 
-      relevanced compare 4 ./e5-small --html e5.html    would another base model do better? On a page for colleagues
+      relevanced compare 4 ./e5-small --html e5.html    another model, as a page
 
-      relevanced compare 1 2 --qrels ./labels           on labels of your own, before any click
+      relevanced compare 1 2 --qrels ./labels       on labels of your own
     """
     from relevanced.daemon.arms import arms_of, runs_of, taught_remarks
     from relevanced.daemon.contrast import contrast

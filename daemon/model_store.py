@@ -120,7 +120,7 @@ class ModelStore:
 
         Raises: BadInput, as adopt.
         """
-        with TemporaryDirectory(prefix="relevanced-") as folder:
+        with TemporaryDirectory(prefix="relevanced-model-") as folder:
             directory = Path(folder) / "model"
             _take_over(policy, directory)
             from relevanced.daemon.encoder import TransformerEncoder  # here, as in _take_over

@@ -200,3 +200,17 @@ def test_pickles_beside_safetensors_are_left_behind(store, base):
 def test_a_policy_that_fits_no_model_is_refused(store, base, policy, sentence):
     with pytest.raises(BadInput, match=sentence):
         store.adopt(ModelPolicy(**{"base": str(base), **policy}), 1)
+
+
+def test_a_base_model_is_opened_as_the_version_that_it_would_become_and_leaves_no_file(
+    store, base, tmp_path, monkeypatch
+):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    opened = store.open_base(ModelPolicy(base=str(base), query_prompt="red "))
+    assert opened.fingerprint == store.open(adopted(store, base, query_prompt="red ")).fingerprint
+    assert opened.encode_queries(["eye"]).shape == (1, opened.dimension)
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert [path.name for path in (tmp_path / "versions").iterdir()] == ["v1"]
+    with pytest.raises(BadInput, match=r"holds no sentence-transformers model; modules\.json is missing"):
+        store.open_base(ModelPolicy(base=str(tmp_path)))
