@@ -67,7 +67,7 @@ def runs_of(stages: Stages, arms: tuple[Arm, Arm], judged: JudgedQueries, progre
     everything = document_ids(stages.database)
     if not everything:
         raise BadInput("There are no documents to rank; `relevanced documents load FILE` brings some.")
-    pool = pool_of(stages, pa.table({"document_id": sorted(judged.documents)}))
+    pool = pool_of(stages, judged.documents)
     queries = {query: judged.texts[query] for query in judged.qrels}
     first, second = (_run_of(stages, arm, queries, pool, everything, progress) for arm in arms)
     return first, second

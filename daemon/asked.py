@@ -1,20 +1,24 @@
 """
 What a gate asks, the same of every version, and how a version answers.
 
-In:  cycles/<id>/holdout.parquet, the files of the cycle that trained live, the vectors of a version. Out: queries with
-their judgments, weights and slices, and the measures of a version by query; read by contest and objections.
+In:  cycles/<id>/holdout.parquet, golden labels, the files of the cycle that trained live, the vectors of a version.
+Out: queries with their judgments, weights and slices, and the measures of a version by query; read by contest and
+objections.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevanced.daemon.exact_runs import Run, exact_run, pool_of
+from relevanced.daemon.golden import golden
 from relevanced.daemon.history import version
 from relevanced.daemon.metrics import (
+    LIKELY_RELEVANT,
     condensed,
     judged_at_10,
     judged_documents,
@@ -28,6 +32,7 @@ from relevanced.daemon.records import Cycle
 from relevanced.daemon.slices import Known, by_attribute, by_frequency, by_time, by_what_live_knew
 from relevanced.daemon.stages import Stages
 
+_GOLDEN = "golden: "  # before the key of a query that may be held out as well
 DECIDING = ("hash", "both")  # held out for ever, so that no version was ever trained on them
 
 
@@ -43,6 +48,8 @@ class Asked:
     actors: Mapping[str, int]  # who typed it
     kinds: Sequence[Mapping[str, str]]  # the slice of each deciding query, for each way to part them
     recent: Mapping[str, str]  # the same of all queries, by when they were first typed
+    golden_texts: Mapping[str, str]  # of the golden set, by query_key
+    golden_qrels: Mapping[str, Mapping[str, float]]  # document_id -> grade in [0, 1]
     pool: Sequence[str] | None  # documents that are ranked; None: all
 
     def deciding(self, by_query: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,12 +66,15 @@ class Answers:
     measures: Mapping[str, Mapping[str, float]]  # metrics.MEASURES -> query -> value, of all queries
     among_judged: Mapping[str, float]  # query -> NDCG@10 of the judged documents alone, of the deciding ones
     judged_at_10: float  # judged documents among the first ten, of the deciding ones
+    golden_ndcg: Mapping[str, float]  # query -> NDCG@10, of the golden set
 
 
 def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
     """Read what a cycle holds out."""
     held_out = pq.read_table(stages.files(cycle) / "holdout.parquet")
-    qrels = qrels_from(held_out)
+    labels = golden(stages.database)
+    qrels, judged = qrels_from(held_out), judged_documents(held_out)
+    _fill(qrels, judged, labels.granted)
     known = {row["query_key"]: row for row in _of_queries(held_out).to_pylist() if row["query_key"] in qrels}
     by = held_out_by_of(held_out)
     held_out_by = {query: by[query] for query in qrels}
@@ -80,21 +90,40 @@ def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
         qrels=qrels,
         weights=query_weights(held_out, stages.gate.max_query_weight),
         held_out_by=held_out_by,
-        judged=judged_documents(held_out),
+        judged=judged,
         actors=actors,
         kinds=[kind for kind in kinds if len(set(kind.values())) > 1],
         recent=by_time(held_out_by),
-        pool=pool_of(stages, held_out),
+        golden_texts={query: labels.texts[query] for query in labels.qrels},
+        golden_qrels=labels.qrels,
+        pool=pool_of(stages, {*held_out["document_id"].to_pylist(), *chain(*labels.qrels.values())}),
     )
+
+
+def _fill(
+    qrels: dict[str, dict[str, float]], judged: dict[str, set[str]], granted: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Let what a gate wished to know speak of documents that clicks say nothing of; of those it says nothing."""
+    for query, grades in qrels.items():
+        for name, grade in granted.get(query, {}).items():
+            if name not in judged.setdefault(query, set()):
+                judged[query].add(name)
+                if grade >= LIKELY_RELEVANT:
+                    grades[name] = grade
+                else:
+                    grades.pop(name, None)
 
 
 def answers_of(stages: Stages, asked: Asked, version_id: int, progress: Progress) -> Answers:
     """Rank the documents for every query, exactly, and measure the ranks."""
-    return measured(asked, version_id, exact_run(stages, version_id, asked.texts, asked.pool, progress))
+    golden_texts = {_GOLDEN + query: text for query, text in asked.golden_texts.items()}
+    run = exact_run(stages, version_id, {**asked.texts, **golden_texts}, asked.pool, progress)
+    golden_run = {query: run.pop(_GOLDEN + query) for query in asked.golden_texts}
+    return measured(asked, version_id, run, golden_run)
 
 
-def measured(asked: Asked, version_id: int, run: Run) -> Answers:
-    """Measure a run."""
+def measured(asked: Asked, version_id: int, run: Run, golden_run: Run) -> Answers:
+    """Measure a run of the held-out queries and one of the golden set."""
     deciding = asked.deciding(run)
     return Answers(
         version_id=version_id,
@@ -102,6 +131,7 @@ def measured(asked: Asked, version_id: int, run: Run) -> Answers:
         measures=measures_of(asked.qrels, run),
         among_judged=ndcg_at_10(asked.deciding(asked.qrels), condensed(deciding, asked.judged)),
         judged_at_10=judged_at_10(deciding, asked.judged),
+        golden_ndcg=ndcg_at_10(asked.golden_qrels, golden_run),
     )
 
 

@@ -18,6 +18,7 @@ from relevanced.daemon.console import progress_bars, say, say_json, say_outcome
 from relevanced.daemon.dead_letters_cli import dead_letters_app
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
+from relevanced.daemon.golden_cli import golden_app
 from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.privacy_cli import compact, forget
 from relevanced.daemon.records import Outcome
@@ -60,6 +61,7 @@ app.command("approve")(approve)
 app.command("reject")(reject)
 app.command("validate")(validate_command)
 app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(golden_app, name="golden")
 app.add_typer(trial_app, name="trial")
 app.add_typer(triplets_app, name="triplets")
 

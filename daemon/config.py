@@ -27,6 +27,7 @@ from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import IndexPolicy
 from relevanced.daemon.intake import IntakePolicy
 from relevanced.daemon.lists import Texts
+from relevanced.daemon.llm import LlmPolicy
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
@@ -108,6 +109,7 @@ class Settings(BaseSettings):
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)
     gate: GatePolicy = Field(default_factory=GatePolicy)
     trial: TrialPolicy = Field(default_factory=TrialPolicy)
+    llm: LlmPolicy = Field(default_factory=LlmPolicy)
     index: IndexPolicy = Field(default_factory=IndexPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
     privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)

@@ -6,8 +6,9 @@ ranked exactly over the same documents. The candidate's vectors go into its own 
 not encode them again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from relevanced import sql
@@ -18,15 +19,18 @@ from relevanced.daemon.gate import (
     Comparison,
     GatePolicy,
     better_known,
+    by_golden,
     compare,
+    golden_harm,
     paired_interval,
     weigh,
     with_unjudged,
 )
+from relevanced.daemon.golden import wish
 from relevanced.daemon.history import first_number, kept_candidates, note_metrics, set_state
 from relevanced.daemon.holdout_use import note_use
 from relevanced.daemon.metrics import MEASURES, weighted_mean
-from relevanced.daemon.objections import before_live, worse_than_before
+from relevanced.daemon.objections import SURE, before_live, wanted, worse_than_before
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -42,9 +46,14 @@ WORST = 5  # queries listed
 class Contest:
     """A candidate against live: what was found, and all figures."""
 
-    version_id: int
+    answers: Answers
     found: Comparison
     numbers: dict[str, Any]
+
+    @property
+    def version_id(self) -> int:
+        """The candidate's."""
+        return self.answers.version_id
 
 
 def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
@@ -78,10 +87,11 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         metrics = {**contest.numbers, "calibration": scale and scale.numbers(), "against": live_id}
         note_metrics(stages.database, number, metrics)
     numbers = {
-        "tests": len(contests) if len(queries) >= stages.gate.min_queries else 0,
+        "tests": len(contests) if max(len(queries), len(asked.golden_qrels)) >= stages.gate.min_queries else 0,
         **note_use(stages.database, cycle.cycle_id, {cluster_key(query) for query in queries}),
     }
 
+    wish(stages.database, wanted(asked, contests[0].answers, stages.privacy.k))
     accepted = next((one for one in contests if one.found.verdict == "accepted"), None)
     if accepted:
         _go_on_with(stages, cycle, accepted.version_id)
@@ -131,11 +141,11 @@ def contest_between(
         level: how likely luck may decide; see error_budget.
         k: actors who must have typed a query before its words are shown.
     """
-    names = {"candidate": candidate.version_id, "live": live.version_id}
     mine, lives = (asked.deciding(arm.measures["ndcg@10"]) for arm in (candidate, live))
     judged = candidate.judged_at_10, live.judged_at_10
-    alone = compare(candidate.among_judged, live.among_judged, asked.weights, policy, level, **names)
-    found = compare(mine, lives, asked.weights, policy, level, **names)
+    against = partial(compare, policy=policy, level=level, candidate=candidate.version_id, live=live.version_id)
+    alone = against(candidate.among_judged, live.among_judged, asked.weights)
+    found = against(mine, lives, asked.weights)
     measures = candidate.measures, live.measures
     slices = slices_of(*measures, asked.weights, asked.kinds)
     recent = slices_of(*measures, asked.weights, [asked.recent] if len(set(asked.recent.values())) > 1 else [])
@@ -144,7 +154,12 @@ def contest_between(
     objections = [*harmed(slices, policy), *worse, *([known] if known else [])]
     if len(mine) < policy.min_queries:  # so few say as little against a candidate as for it
         objections = []
+    alike = dict.fromkeys(live.golden_ndcg, 1.0)
+    golden = against(candidate.golden_ndcg, live.golden_ndcg, alike, what="golden queries")
+    harm = golden_harm(golden, *_ends(candidate.golden_ndcg, live.golden_ndcg))
+    objections += [harm] if harm else []
     found = with_unjudged(found, alone, judged, candidate=candidate.version_id)
+    found = by_golden(found, golden, policy, candidate=candidate.version_id)
     found = weigh(found, objections, candidate=candidate.version_id)
     numbers = {
         "ndcg@10": weighted_mean(mine, asked.weights),
@@ -157,15 +172,21 @@ def contest_between(
         "measures": {name: _measure(asked, candidate, live, name, policy.confidence) for name in MEASURES},
         "slices": slices | recent,
         "before": before,
+        "golden": golden.numbers() if golden.queries else None,
         "objections": [one.reason for one in objections],
         "worst_hit": _worst_hit(asked, mine, lives, k),
     }
-    return Contest(candidate.version_id, found, numbers)
+    return Contest(candidate, found, numbers)
 
 
 def _unjudged(asked: Asked, candidate: Answers, live: Answers) -> dict[str, float]:
     qrels = asked.deciding(asked.qrels)
     return unjudged_bounds(qrels, asked.judged, candidate.run, live.run, asked.weights).numbers()
+
+
+def _ends(mine: Mapping[str, float], lives: Mapping[str, float]) -> tuple[float, float]:
+    _, low, high = paired_interval(mine, lives, dict.fromkeys(lives, 1.0), SURE)
+    return low, high
 
 
 def _measure(asked: Asked, candidate: Answers, live: Answers, name: str, confidence: float) -> dict[str, float]:

@@ -5,10 +5,9 @@ In:  the vectors of a version, the words of queries. Out: a run of each query, b
 the pool; the gate and compare measure it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from relevanced.daemon.documents import document_ids
 from relevanced.daemon.history import version
@@ -54,11 +53,16 @@ def rank_exactly(encoder: Encoder, queries: Mapping[str, str], names: Sequence[s
     return run
 
 
-def pool_of(stages: Stages, held_out: pa.Table) -> list[str] | None:
-    """All documents while they are few; else the judged ones and a fixed sample, the same for both arms."""
+def pool_of(stages: Stages, judged: Collection[str]) -> list[str] | None:
+    """
+    All documents while they are few; else the judged ones and a fixed sample, the same for both arms.
+
+    Args:
+        judged: document_ids of which any query has a judgment.
+    """
     everything = document_ids(stages.database)
     if len(everything) <= stages.gate_documents:
         return None
-    judged = set(held_out["document_id"].to_pylist())
-    others = np.random.default_rng(0).permutation([name for name in everything if name not in judged])
-    return sorted(judged) + list(others[: max(0, stages.gate_documents - len(judged))])
+    known = set(judged)
+    others = np.random.default_rng(0).permutation([name for name in everything if name not in known])
+    return sorted(known) + list(others[: max(0, stages.gate_documents - len(known))])

@@ -112,6 +112,7 @@ def compare(
     *,
     candidate: int,
     live: int,
+    what: str = "held-out queries",
 ) -> Comparison:
     """
     Compare query by query: what is hard for one version is hard for the other, so the differences vary less.
@@ -122,7 +123,7 @@ def compare(
         candidate_ndcg, live_ndcg: query -> NDCG@10, of the same queries.
         weights: query -> how much it counts, above 0; see metrics.query_weights.
         level: how likely this test may accept a candidate without any gain; see error_budget.level_of.
-        candidate, live: their version_ids, for the sentence.
+        candidate, live, what: their version_ids and what the queries are, for the sentence.
     Raises: ValueError when the two were not asked the same queries.
     """
     if candidate_ndcg.keys() != live_ndcg.keys():
@@ -130,12 +131,12 @@ def compare(
     queries, bar = len(live_ndcg), policy.min_improvement
     mean, low, high = paired_interval(candidate_ndcg, live_ndcg, weights, policy.confidence)
     luck, error = _luck(candidate_ndcg, live_ndcg, weights)
-    found = f"{change(mean, low, high)} against live {live} on {queries:,} held-out queries"
+    found = f"{change(mean, low, high)} against live {live} on {queries:,} {what}"
     verdict: GateVerdict = "inconclusive"
     enough = None
     if queries < policy.min_queries:
         enough = policy.min_queries
-        found = f"{queries:,} held-out queries have a relevant document"
+        found = f"{queries:,} {what} have a relevant document"
         rest = f", and the gate asks for {enough:,}; {enough - queries:,} more are needed"
     elif low > bar and luck <= level:
         verdict, rest = "accepted", ""
@@ -196,6 +197,37 @@ def better_known(condensed: Comparison, judged: tuple[float, float]) -> Objectio
     if judged[0] <= judged[1] or condensed.low > 0:
         return None
     return Objection("better_known", proven=False, sentence=_among_judged(condensed, judged))
+
+
+def by_golden(comparison: Comparison, golden: Comparison, policy: GatePolicy, *, candidate: int) -> Comparison:
+    """
+    Hear the golden set beside the clicks.
+
+    It decides where the clicks are of too few queries. Where they reject what it finds better, the sentence says so;
+    harm to it is an objection, as other harm.
+
+    Args:
+        golden: candidate against live on the golden set.
+    """
+    if comparison.queries < policy.min_queries <= golden.queries:
+        return golden
+    if comparison.verdict == "rejected" and golden.queries >= policy.min_queries and golden.low > 0:
+        disagreement = f"the golden set disagrees, where {golden.found}"
+        return replace(comparison, sentence=f"{comparison.sentence.removesuffix('.')}; {disagreement}.")
+    return comparison
+
+
+def golden_harm(golden: Comparison, low: float, high: float) -> Objection | None:
+    """
+    Object where the golden set is harmed: what clicks call a gain, people who know call a loss.
+
+    Args:
+        low, high: ends of the interval by which harm is proven.
+    """
+    if golden.queries < 2 or high >= 0:
+        return None
+    where = f"on {golden.queries:,} golden queries {change(golden.difference, low, high)}"
+    return Objection("golden", proven=True, sentence=where)
 
 
 def weigh(comparison: Comparison, objections: Sequence[Objection], *, candidate: int) -> Comparison:

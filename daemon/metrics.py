@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytrec_eval
 from scipy import stats
 
-_LIKELY_RELEVANT: Final = 0.5
+LIKELY_RELEVANT: Final = 0.5
 _SURE_WEIGHT: Final = 0.5  # of a judgment: three quarters sure, by |2 P - 1|
 _ASKED_AS: Final = {
     "ndcg@10": "ndcg_cut.10",
@@ -46,7 +46,7 @@ def qrels_from(judgments: pa.Table) -> dict[str, dict[str, float]]:
     priors together would reward a candidate for ranking as the base model does.
     """
     qrels: dict[str, dict[str, float]] = {}
-    likely = judgments.filter(pc.greater_equal(judgments["grade"], _LIKELY_RELEVANT))
+    likely = judgments.filter(pc.greater_equal(judgments["grade"], LIKELY_RELEVANT))
     for row in likely.select(["query_key", "document_id", "grade"]).to_pylist():
         qrels.setdefault(row["query_key"], {})[row["document_id"]] = row["grade"]
     return qrels
@@ -151,7 +151,7 @@ def query_weights(judgments: pa.Table, max_weight: float) -> dict[str, float]:
         query's judgment rather than of a click.
     """
     missed: dict[str, float] = {}
-    likely = judgments.filter(pc.greater_equal(judgments["grade"], _LIKELY_RELEVANT))
+    likely = judgments.filter(pc.greater_equal(judgments["grade"], LIKELY_RELEVANT))
     for row in likely.select(["query_key", "inclusion"]).to_pylist():
         missed[row["query_key"]] = missed.get(row["query_key"], 1.0) * (1 - row["inclusion"])
     return {query: 1 / max(1 - chance, 1 / max_weight) for query, chance in missed.items()}

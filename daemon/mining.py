@@ -21,6 +21,7 @@ from relevanced.daemon.click_model_file import to_json
 from relevanced.daemon.documents import document_texts
 from relevanced.daemon.evidence import read_evidence
 from relevanced.daemon.files import whole_file, write_text
+from relevanced.daemon.golden import golden, golden_clusters
 from relevanced.daemon.holdout import split
 from relevanced.daemon.holdout_use import retire
 from relevanced.daemon.identification import Identification, identify
@@ -69,7 +70,13 @@ def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     alone = judge_naively(evidence) if naive else judge_pairs(pairs, click_model)
     judgments = alone if naive else pool_siblings(alone, ranks, click_model.priors, stages.pooling)
     when = keys.append_column("first_typed", typed["first_typed"]).append_column("last_typed", typed["last_typed"])
-    training, held_out = split(judgments, when, stages.holdout, retired=retire(stages.database, stages.holdout))
+    training, held_out = split(
+        judgments,
+        when,
+        stages.holdout,
+        golden=golden_clusters(golden(stages.database)),
+        retired=retire(stages.database, stages.holdout),
+    )
 
     text_keys = text_keys_of(stages, documents_beside_positives(training, live_run, stages.triplets))
     triplets = mine_triplets(training, live_run, anchors, stages.triplets, text_keys)

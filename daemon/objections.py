@@ -1,19 +1,24 @@
 """
 What is held against a candidate beside its comparison with live.
 
-In:  the answers of the candidate and of others. Out: objections with their figures; weighed by contest.
+In:  the answers of the candidate and of others. Out: objections with their figures, weighed by contest; and what one
+would have to know of the candidate's documents.
 """
 
 from collections.abc import Sequence
+from math import log2
 from typing import Any
 
 from relevanced.daemon.asked import Answers, Asked, answers_of
 from relevanced.daemon.gate import Objection, change, paired_interval
+from relevanced.daemon.golden import MOST_WISHES, Wish
 from relevanced.daemon.history import kept_versions, lived_before
+from relevanced.daemon.metrics import first_ten
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.stages import Stages
 
 SURE = 0.95  # of the interval, both ends, by which an objection is proven
+WISHED = 5  # of the candidate's documents for a query: what is shown first weighs most
 EARLIER = 5  # versions that were live before, and are still kept
 
 
@@ -42,3 +47,22 @@ def worse_than_before(
             against = f"against version {other.version_id}, which was live before, {change(difference, low, high)}"
             objections.append(Objection(f"version {other.version_id}", proven=True, sentence=against))
     return objections, found
+
+
+def wanted(asked: Asked, candidate: Answers, k: int) -> list[Wish]:
+    """
+    Ask for what nobody has judged among the candidate's first documents; that would change the next verdict most.
+
+    Args:
+        k: actors who must have typed a query before experts read it.
+    """
+    wishes = []
+    for query in asked.deciding(asked.qrels):
+        if asked.actors[query] >= k:
+            # A relevant one at this rank adds its discount, to an ideal that is 1 for one relevant document.
+            wishes += [
+                Wish(asked.texts[query], name, asked.weights[query] / log2(rank + 1))
+                for rank, name in enumerate(first_ten(candidate.run[query])[:WISHED], start=1)
+                if name not in asked.judged.get(query, ())
+            ]
+    return sorted(wishes, key=lambda one: (-one.gain, one.user_query, one.document_id))[:MOST_WISHES]

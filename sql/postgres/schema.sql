@@ -14,6 +14,7 @@ CREATE TYPE serving_verb AS ENUM ('promote', 'rollback');
 CREATE TYPE trial_purpose AS ENUM ('promotion', 'observation');
 CREATE TYPE trial_verdict AS ENUM ('better', 'worse', 'undecided', 'void');
 CREATE TYPE approval_decision AS ENUM ('approved', 'rejected', 'replaced');
+CREATE TYPE golden_source AS ENUM ('expert', 'llm');
 
 -- What tells one content from another. Its own function, because convert_to is only STABLE: it depends on the encoding
 -- of the database, which cannot change. The length keeps "a", "bc" apart from "ab", "c".
@@ -163,6 +164,26 @@ CREATE TABLE holdout_use (
     verdicts integer NOT NULL DEFAULT 1,
     last_cycle_id bigint NOT NULL REFERENCES cycle,
     retired_at timestamptz         -- from then on it is trained on, and asked no more
+);
+
+-- What people who know, or a language model, say of query and document: a second opinion beside the clicks.
+CREATE TABLE golden_judgment (
+    user_query text NOT NULL,
+    document_id text NOT NULL,
+    source golden_source NOT NULL,
+    grade real NOT NULL CHECK (grade >= 0),
+    wished boolean NOT NULL,       -- asked for by a gate, which fills a gap of the clicks; else part of a golden set
+    judged_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_query, document_id, source)
+);
+
+-- Pairs whose judgment would tell the next gate most: what a candidate shows and nobody has judged.
+CREATE TABLE judgment_wish (
+    user_query text NOT NULL,
+    document_id text NOT NULL,
+    gain real NOT NULL,            -- in NDCG@10 of the query, at most
+    asked_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_query, document_id)
 );
 
 -- Who may do what, until when. The token grows with each new holder; work done under an older token is refused.

@@ -15,14 +15,16 @@ from relevanced.daemon.calibration import read_calibration
 from relevanced.daemon.config import Settings
 from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import begin_cycle, cycle_of
+from relevanced.daemon.documents import load_documents
 from relevanced.daemon.error_budget import level_of
 from relevanced.daemon.exact_runs import Run
 from relevanced.daemon.gate import GatePolicy
+from relevanced.daemon.golden import GoldenJudgment, load_golden, wishes
 from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.holdout_use import retire
 from relevanced.daemon.ports import silent
 from relevanced.daemon.queries import cluster_key
-from relevanced.daemon.records import Outcome
+from relevanced.daemon.records import Document, Outcome
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.tryout import begin_trial, next_level, open_trial
 from relevanced.daemon.wiring import Parts
@@ -318,3 +320,51 @@ def test_queries_that_were_asked_often_enough_are_asked_no_more_while_others_sta
     assert retire(town.parts.database, few) == set()
     assert len(retire(town.parts.database, HoldoutPolicy(max_verdicts=3, min_kept=10))) == len(clusters)
     assert len(retire(town.parts.database, few)) == len(clusters), "what has been trained on is never asked again"
+
+
+def judged_by_experts(town: Town, queries: list[str]) -> None:
+    rows = [GoldenJudgment(query, "good", 1.0) for query in queries]
+    load_golden(town.parts.database, rows, "expert", silent)
+
+
+GOLDEN = [f"golden {number}" for number in range(30)]
+
+
+def test_what_clicks_call_a_gain_and_experts_a_loss_is_stopped_by_name(town: Town) -> None:
+    judged_by_experts(town, GOLDEN)
+    town.good = {2: {f"golden: {query}" for query in GOLDEN}, 3: set(HASHED)}
+    found = town.contest(by_hash(HASHED))
+    assert (found.verdict, found.numbers["objections"]) == ("rejected", ["golden"])
+    assert "but on 30 golden queries NDCG@10 fell by" in found.sentence
+
+
+def test_where_experts_find_better_what_clicks_reject_the_sentence_says_that_they_disagree(town: Town) -> None:
+    judged_by_experts(town, GOLDEN)
+    town.good = {2: set(HASHED), 3: {f"golden: {query}" for query in GOLDEN}}
+    found = town.contest(by_hash(HASHED))
+    assert found.verdict == "rejected"
+    assert "; the golden set disagrees, where NDCG@10 rose by" in found.sentence
+
+
+def test_experts_decide_where_clicks_are_of_too_few_queries(town: Town) -> None:
+    judged_by_experts(town, GOLDEN)
+    town.good = {3: {f"golden: {query}" for query in GOLDEN}}
+    found = town.contest(by_hash(HASHED[:5]))
+    assert (found.verdict, found.numbers["tests"]) == ("accepted", 1)
+    assert "on 30 golden queries." in found.sentence
+
+
+def test_what_a_gate_wished_to_know_counts_where_clicks_say_nothing(town: Town) -> None:
+    load_documents(town.parts.database, [Document(name, name, name) for name in ("good", "bad")], silent)
+    town.good = {2: set(HASHED), 3: set(HASHED)}
+    rows = by_hash(HASHED, actors=3)
+    rows[0]["actors"] = 2
+    assert town.contest(rows).numbers["judged@10"] == 1
+    wanted = wishes(town.parts.database, 100)
+    assert {(row["user_query"], row["document_id"]) for row in wanted} == {(query, "bad") for query in HASHED[1:]}
+    load_golden(town.parts.database, [GoldenJudgment(query, "bad", 1.0) for query in HASHED[1:]], "expert", silent)
+    told = town.contest(rows).numbers
+    assert told["judged@10"] == pytest.approx(1 + 29 / 30)
+    assert told["golden"] is None, "a wish is no golden set"
+    load_golden(town.parts.database, [GoldenJudgment(query, "good", 0.0) for query in HASHED], "expert", silent)
+    assert town.contest(rows).numbers["ndcg@10"] == pytest.approx(told["ndcg@10"]), "clicks are not overruled"

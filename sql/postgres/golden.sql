@@ -1,0 +1,65 @@
+-- create_golden_loaded --
+-- Where loaded judgments wait until all are read.
+CREATE TEMPORARY TABLE golden_loaded (user_query text, document_id text, grade real) ON COMMIT DROP;
+
+-- copy_golden_loaded --
+-- Judgments as they are read.
+COPY golden_loaded (user_query, document_id, grade) FROM STDIN;
+
+-- merge_golden --
+-- The last judgment of a pair counts; what was wished for is wished for no more.
+WITH last AS (
+    SELECT DISTINCT ON (user_query, document_id) user_query, document_id, grade
+      FROM golden_loaded ORDER BY user_query, document_id, ctid DESC
+), granted AS (
+    DELETE FROM relevanced.judgment_wish USING last
+     WHERE judgment_wish.user_query = last.user_query AND judgment_wish.document_id = last.document_id
+    RETURNING judgment_wish.user_query, judgment_wish.document_id
+), merged AS (
+    INSERT INTO relevanced.golden_judgment AS known (user_query, document_id, source, grade, wished)
+    SELECT user_query, document_id, %(source)s::relevanced.golden_source, grade, granted.user_query IS NOT NULL
+      FROM last LEFT JOIN granted USING (user_query, document_id)
+    ON CONFLICT (user_query, document_id, source) DO UPDATE SET grade = excluded.grade, judged_at = now()
+    RETURNING user_query, document_id, wished
+)
+SELECT count(*) AS judgments, count(DISTINCT user_query) AS queries, count(*) FILTER (WHERE wished) AS wished,
+       count(*) FILTER (WHERE NOT EXISTS (SELECT FROM relevanced.document
+                                           WHERE document.document_id = merged.document_id)) AS without_document
+  FROM merged;
+
+-- golden --
+-- Every judgment; of a pair that both sources have judged the expert's. Grades above 1 as shares of their source's largest.
+SELECT DISTINCT ON (user_query, document_id) user_query, document_id, source,
+       (grade / greatest(max(grade) OVER (PARTITION BY source), 1))::real AS grade, wished
+  FROM relevanced.golden_judgment ORDER BY user_query, document_id, source;
+
+-- golden_counts --
+-- How much each source has judged.
+SELECT source, wished, count(*) AS judgments, count(DISTINCT user_query) AS queries, max(judged_at) AS latest
+  FROM relevanced.golden_judgment GROUP BY source, wished ORDER BY source, wished;
+
+-- drop_golden --
+-- Forget the judgments of one source.
+DELETE FROM relevanced.golden_judgment WHERE source = %(source)s RETURNING user_query;
+
+-- add_wishes --
+-- Pairs to be judged, but for those that are.
+INSERT INTO relevanced.judgment_wish (user_query, document_id, gain)
+SELECT user_query, document_id, gain
+  FROM unnest(%(user_queries)s::text[], %(document_ids)s::text[], %(gains)s::real[]) AS wish (user_query, document_id, gain)
+ WHERE NOT EXISTS (SELECT FROM relevanced.golden_judgment AS known
+                    WHERE known.user_query = wish.user_query AND known.document_id = wish.document_id)
+ON CONFLICT (user_query, document_id) DO UPDATE SET gain = excluded.gain, asked_at = now();
+
+-- trim_wishes --
+-- Only those that would tell most stay.
+DELETE FROM relevanced.judgment_wish AS wish USING (
+    SELECT user_query, document_id FROM relevanced.judgment_wish
+     ORDER BY gain DESC, asked_at DESC, user_query, document_id OFFSET %(most)s
+) AS rest WHERE wish.user_query = rest.user_query AND wish.document_id = rest.document_id;
+
+-- wishes --
+-- What is to be judged, that first which would tell most.
+SELECT user_query, document_id, gain, title, text
+  FROM relevanced.judgment_wish JOIN relevanced.document USING (document_id)
+ ORDER BY gain DESC, user_query, document_id LIMIT %(limit)s;
