@@ -237,7 +237,8 @@ def weigh(comparison: Comparison, objections: Sequence[Objection], *, candidate:
         return comparison
     verdict: GateVerdict = "rejected" if proven else "inconclusive"
     against = "; ".join(one.sentence for one in proven or objections)
-    sentence = f"{_said(verdict, candidate)}: {comparison.found}, but {against}."
+    joined = "but" if comparison.difference > 0 else "and"
+    sentence = f"{_said(verdict, candidate)}: {comparison.found}, {joined} {against}."
     return replace(comparison, verdict=verdict, enough=None, sentence=sentence)
 
 
