@@ -8,12 +8,14 @@ objections.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from relevanced.daemon.documents import document_texts
 from relevanced.daemon.exact_runs import Run, exact_run, pool_of
 from relevanced.daemon.golden import golden
 from relevanced.daemon.history import version
@@ -29,6 +31,7 @@ from relevanced.daemon.metrics import (
 )
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Cycle
+from relevanced.daemon.reranking import RunReranker, open_reranker
 from relevanced.daemon.slices import Known, by_attribute, by_frequency, by_time, by_what_live_knew
 from relevanced.daemon.stages import Stages
 
@@ -67,6 +70,7 @@ class Answers:
     among_judged: Mapping[str, float]  # query -> NDCG@10 of the judged documents alone, of the deciding ones
     judged_at_10: float  # judged documents among the first ten, of the deciding ones
     golden_ndcg: Mapping[str, float]  # query -> NDCG@10, of the golden set
+    reranked_ndcg: Mapping[str, float]  # query -> NDCG@10 behind the reranker, of the deciding ones; empty without one
 
 
 def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
@@ -75,6 +79,7 @@ def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
     labels = golden(stages.database)
     qrels, judged = qrels_from(held_out), judged_documents(held_out)
     _fill(qrels, judged, labels.granted)
+    qrels = {query: grades for query, grades in qrels.items() if grades}
     known = {row["query_key"]: row for row in _of_queries(held_out).to_pylist() if row["query_key"] in qrels}
     by = held_out_by_of(held_out)
     held_out_by = {query: by[query] for query in qrels}
@@ -114,16 +119,31 @@ def _fill(
                     grades.pop(name, None)
 
 
-def answers_of(stages: Stages, asked: Asked, version_id: int, progress: Progress) -> Answers:
+def reranking_of(stages: Stages) -> RunReranker | None:
+    """
+    The team's reranker, for all versions of one gate; None where there is none.
+
+    Raises: BadInput when it cannot be opened.
+    """
+    policy = stages.reranker
+    if not policy.model:
+        return None
+    return RunReranker(open_reranker(policy), partial(document_texts, stages.database), policy.depth)
+
+
+def answers_of(
+    stages: Stages, asked: Asked, version_id: int, reranking: RunReranker | None, progress: Progress
+) -> Answers:
     """Rank the documents for every query, exactly, and measure the ranks."""
     golden_texts = {_GOLDEN + query: text for query, text in asked.golden_texts.items()}
     run = exact_run(stages, version_id, {**asked.texts, **golden_texts}, asked.pool, progress)
     golden_run = {query: run.pop(_GOLDEN + query) for query in asked.golden_texts}
-    return measured(asked, version_id, run, golden_run)
+    reranked = reranking.rerank(asked.deciding(asked.texts), run, progress) if reranking else {}
+    return measured(asked, version_id, run, golden_run, reranked)
 
 
-def measured(asked: Asked, version_id: int, run: Run, golden_run: Run) -> Answers:
-    """Measure a run of the held-out queries and one of the golden set."""
+def measured(asked: Asked, version_id: int, run: Run, golden_run: Run, reranked: Run) -> Answers:
+    """Measure a run of the held-out queries, one of the golden set, and what the reranker made of the first."""
     deciding = asked.deciding(run)
     return Answers(
         version_id=version_id,
@@ -132,6 +152,7 @@ def measured(asked: Asked, version_id: int, run: Run, golden_run: Run) -> Answer
         among_judged=ndcg_at_10(asked.deciding(asked.qrels), condensed(deciding, asked.judged)),
         judged_at_10=judged_at_10(deciding, asked.judged),
         golden_ndcg=ndcg_at_10(asked.golden_qrels, golden_run),
+        reranked_ndcg=ndcg_at_10({query: asked.qrels[query] for query in reranked}, reranked),
     )
 
 

@@ -31,6 +31,7 @@ from relevanced.daemon.llm import LlmPolicy
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
+from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.search import SearchPolicy
 from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.training import TrainingPolicy
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)
     gate: GatePolicy = Field(default_factory=GatePolicy)
     trial: TrialPolicy = Field(default_factory=TrialPolicy)
+    reranker: RerankerPolicy = Field(default_factory=RerankerPolicy)
     llm: LlmPolicy = Field(default_factory=LlmPolicy)
     index: IndexPolicy = Field(default_factory=IndexPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from relevanced import sql
-from relevanced.daemon.asked import Answers, Asked, answers_of, asked_of
+from relevanced.daemon.asked import Answers, Asked, answers_of, asked_of, reranking_of
 from relevanced.daemon.calibration import calibrate
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.gate import (
@@ -30,7 +30,7 @@ from relevanced.daemon.golden import wish
 from relevanced.daemon.history import first_number, kept_candidates, note_metrics, set_state
 from relevanced.daemon.holdout_use import note_use
 from relevanced.daemon.metrics import MEASURES, weighted_mean
-from relevanced.daemon.objections import SURE, before_live, wanted, worse_than_before
+from relevanced.daemon.objections import SURE, before_live, wanted, worse_reranked, worse_than_before
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -75,12 +75,14 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         for number, metrics in awaited.items()
         if metrics["against"] == live_id and len(queries) >= metrics["enough_queries"]
     ]
-    live, earlier = answers_of(stages, asked, live_id, progress), before_live(stages, asked, live_id, progress)
+    reranking = reranking_of(stages)
+    live = answers_of(stages, asked, live_id, reranking, progress)
+    earlier = before_live(stages, asked, live_id, reranking, progress)
     base = _base(stages, asked, [live, *earlier], progress)
     contests = []
     for test, number in enumerate([candidate_id, *due], start=1):
         level = next_level(stages, cycle.cycle_id, test)
-        mine = answers_of(stages, asked, number, progress)
+        mine = answers_of(stages, asked, number, reranking, progress)
         contest = contest_between(asked, mine, live, earlier, stages.gate, level, stages.privacy.k)
         contests.append(contest)
         scale = calibrate(mine.run, base.run, base.version_id)
@@ -119,9 +121,8 @@ def _base(stages: Stages, asked: Asked, answers: Sequence[Answers], progress: Pr
     """How the base version answers, whose scale scores are mapped to; mostly it has answered already."""
     number = first_number(stages.database)
     assert number is not None  # the first of those that there are
-    return next((one for one in answers if one.version_id == number), None) or answers_of(
-        stages, asked, number, progress
-    )
+    known = next((one for one in answers if one.version_id == number), None)
+    return known or answers_of(stages, asked, number, None, progress)
 
 
 def contest_between(
@@ -151,7 +152,8 @@ def contest_between(
     recent = slices_of(*measures, asked.weights, [asked.recent] if len(set(asked.recent.values())) > 1 else [])
     worse, before = worse_than_before(asked, candidate, earlier)
     known = better_known(alone, judged)
-    objections = [*harmed(slices, policy), *worse, *([known] if known else [])]
+    behind, reranked = worse_reranked(asked, candidate, live)
+    objections = [*harmed(slices, policy), *worse, *behind, *([known] if known else [])]
     if len(mine) < policy.min_queries:  # so few say as little against a candidate as for it
         objections = []
     alike = dict.fromkeys(live.golden_ndcg, 1.0)
@@ -173,6 +175,7 @@ def contest_between(
         "slices": slices | recent,
         "before": before,
         "golden": golden.numbers() if golden.queries else None,
+        "reranked": reranked,
         "objections": [one.reason for one in objections],
         "worst_hit": _worst_hit(asked, mine, lives, k),
     }

@@ -15,6 +15,7 @@ from relevanced.daemon.golden import MOST_WISHES, Wish
 from relevanced.daemon.history import kept_versions, lived_before
 from relevanced.daemon.metrics import first_ten
 from relevanced.daemon.ports import Progress
+from relevanced.daemon.reranking import RunReranker
 from relevanced.daemon.stages import Stages
 
 SURE = 0.95  # of the interval, both ends, by which an objection is proven
@@ -22,7 +23,9 @@ WISHED = 5  # of the candidate's documents for a query: what is shown first weig
 EARLIER = 5  # versions that were live before, and are still kept
 
 
-def before_live(stages: Stages, asked: Asked, live_id: int, progress: Progress) -> list[Answers]:
+def before_live(
+    stages: Stages, asked: Asked, live_id: int, reranking: RunReranker | None, progress: Progress
+) -> list[Answers]:
     """
     Let versions that were live before answer too.
 
@@ -30,7 +33,7 @@ def before_live(stages: Stages, asked: Asked, live_id: int, progress: Progress) 
     """
     kept = {version.version_id for version in kept_versions(stages.database)}
     earlier = [number for number in lived_before(stages.database) if number in kept and number != live_id][:EARLIER]
-    return [answers_of(stages, asked, number, progress) for number in earlier]
+    return [answers_of(stages, asked, number, reranking, progress) for number in earlier]
 
 
 def worse_than_before(
@@ -47,6 +50,18 @@ def worse_than_before(
             against = f"against version {other.version_id}, which was live before, {change(difference, low, high)}"
             objections.append(Objection(f"version {other.version_id}", proven=True, sentence=against))
     return objections, found
+
+
+def worse_reranked(asked: Asked, candidate: Answers, live: Answers) -> tuple[list[Objection], dict[str, float] | None]:
+    """Object where the candidate is worse behind the team's reranker; give the difference too, None without one."""
+    if not candidate.reranked_ndcg:
+        return [], None
+    difference, low, high = paired_interval(candidate.reranked_ndcg, live.reranked_ndcg, asked.weights, SURE)
+    objections = []
+    if high < 0:
+        behind = f"behind the reranker {change(difference, low, high)}"
+        objections.append(Objection("reranked", proven=True, sentence=behind))
+    return objections, {"difference": difference, "low": low, "high": high}
 
 
 def wanted(asked: Asked, candidate: Answers, k: int) -> list[Wish]:

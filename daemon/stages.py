@@ -15,6 +15,7 @@ from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Cycle
+from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.trial import TrialPolicy
@@ -40,6 +41,7 @@ class Stages:
     training: TrainingPolicy
     gate: GatePolicy
     trial: TrialPolicy
+    reranker: RerankerPolicy
     privacy: PrivacyPolicy
     min_triplets: int
     gate_documents: int

@@ -152,6 +152,7 @@ class Parts:
             training=self.settings.training,
             gate=self.settings.gate,
             trial=self.settings.trial,
+            reranker=self.settings.reranker,
             privacy=self.settings.privacy,
             min_triplets=self.settings.schedule.min_triplets,
             gate_documents=self.settings.schedule.gate_documents,

@@ -19,12 +19,13 @@ from relevanced.daemon.documents import load_documents
 from relevanced.daemon.error_budget import level_of
 from relevanced.daemon.exact_runs import Run
 from relevanced.daemon.gate import GatePolicy
-from relevanced.daemon.golden import GoldenJudgment, load_golden, wishes
+from relevanced.daemon.golden import GoldenJudgment, Wish, load_golden, wish, wishes
 from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.holdout_use import retire
 from relevanced.daemon.ports import silent
 from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.records import Document, Outcome
+from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.tryout import begin_trial, next_level, open_trial
 from relevanced.daemon.wiring import Parts
@@ -368,3 +369,41 @@ def test_what_a_gate_wished_to_know_counts_where_clicks_say_nothing(town: Town) 
     assert told["golden"] is None, "a wish is no golden set"
     load_golden(town.parts.database, [GoldenJudgment(query, "good", 0.0) for query in HASHED], "expert", silent)
     assert town.contest(rows).numbers["ndcg@10"] == pytest.approx(told["ndcg@10"]), "clicks are not overruled"
+
+
+def test_a_query_whose_only_document_turns_out_to_be_irrelevant_is_not_asked(town: Town) -> None:
+    """Clicks had made nobody sure of it; more likely relevant than not is enough to be asked about."""
+    load_documents(town.parts.database, [Document("good", "good", "good")], silent)
+    wish(town.parts.database, [Wish("old1", "good", 1.0)])
+    load_golden(town.parts.database, [GoldenJudgment("old1", "good", 0.0)], "expert", silent)
+    rows = by_hash(HASHED)
+    rows[1]["weight"] = 0.2
+    assert town.contest(rows).numbers["queries"] == len(HASHED) - 1
+
+
+class Upside:
+    """A reranker that prefers what the version 3 shows least."""
+
+    def score(self, query: str, documents: Any) -> list[float]:
+        return [float(len(text)) for text in documents]
+
+
+def test_a_better_embedder_that_worsens_the_stack_is_stopped(
+    new_town: Callable[..., Town], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind this reranker live's answers are good, for they alone hold a good document among the few that it reads."""
+    town = new_town(reranker=RerankerPolicy(model="upside", depth=2))
+    monkeypatch.setattr("relevanced.daemon.asked.open_reranker", lambda _: Upside())
+    documents = [Document("good", "", "long words"), Document("bad", "", "x"), Document("worse", "", "very long words")]
+    load_documents(town.parts.database, documents, silent)
+
+    def ranked(_stages: Any, version_id: int, queries: Mapping[str, str], *_: Any) -> Run:
+        mine = {"good": 0.9, "worse": 0.8} if version_id == 3 else {"bad": 0.9, "good": 0.8}
+        return dict.fromkeys(queries, mine)
+
+    monkeypatch.setattr("relevanced.daemon.asked.exact_run", ranked)
+    found = town.contest(by_hash(HASHED))
+    assert found.numbers["difference"] > 0.3
+    assert (found.verdict, found.numbers["objections"]) == ("rejected", ["reranked"])
+    assert "but behind the reranker NDCG@10 fell by" in found.sentence
+    assert found.numbers["reranked"]["high"] < 0

@@ -1,0 +1,160 @@
+"""
+The reranker behind the index: a better embedder is no gain where it worsens what comes out of the whole stack.
+
+In:  runs, and the words of queries and documents. Out: the same runs with their first documents in the reranker's
+order. A reranker is a cross-encoder by name or directory, or an HTTP endpoint.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from annotated_types import Gt, Interval
+from pydantic import SecretStr
+
+from relevanced.daemon.errors import BadInput, Retry
+from relevanced.daemon.metrics import Run
+from relevanced.daemon.ports import Progress
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RerankerPolicy:
+    """What reranks the answers in the team's own stack, if anything."""
+
+    # A cross-encoder of sentence-transformers by its Hugging Face name or directory, or the URL of an endpoint, such as
+    # http://reranker.internal/v1/rerank. Empty: nothing is reranked.
+    model: str = ""
+    # Documents of an answer that are reranked, as many as in the stack. Each is read with its query by a model that is
+    # much slower than the embedder: 1,000 queries at 20 are 20,000 pairs for each version, those in common once.
+    depth: Annotated[int, Interval(ge=2, le=100)] = 20
+    # What the endpoint speaks: as Cohere, Jina, vLLM and Infinity do, or as Text Embeddings Inference does.
+    protocol: Literal["cohere", "tei"] = "cohere"
+    endpoint_model: str = ""  # the model's name at the endpoint, where that asks for one
+    api_key: SecretStr | None = None  # of the endpoint; better left to RELEVANCED_RERANKER__API_KEY
+    timeout_s: Annotated[float, Gt(0)] = 30.0  # of one answer of the endpoint
+
+
+class Reranker(Protocol):
+    """Scores documents for a query, higher first: CrossEncoderReranker, HttpReranker."""
+
+    def score(self, query: str, documents: Sequence[str]) -> list[float]: ...
+
+
+class CrossEncoderReranker:
+    """A cross-encoder on this machine; safetensors only, and no code of the model is run."""
+
+    def __init__(self, name: str) -> None:
+        """
+        Load it.
+
+        Raises: BadInput for what is no usable cross-encoder.
+        """
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        try:
+            self._model = CrossEncoder(
+                name,
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
+        except Exception as error:  # the libraries raise whatever comes to them
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadInput(f"[reranker] model: {name} cannot be loaded as a cross-encoder: {first}") from error
+
+    def score(self, query: str, documents: Sequence[str]) -> list[float]:
+        scores = self._model.predict([(query, text) for text in documents], show_progress_bar=False)
+        return [float(score) for score in scores]
+
+
+class HttpReranker:
+    """An endpoint."""
+
+    def __init__(self, policy: RerankerPolicy, client: "httpx.Client | None" = None) -> None:
+        import httpx
+
+        key = policy.api_key
+        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        self._policy = policy
+        self._client = client or httpx.Client(timeout=policy.timeout_s, headers=headers)
+
+    def score(self, query: str, documents: Sequence[str]) -> list[float]:
+        """
+        Ask for all at once.
+
+        Raises: Retry when the endpoint does not answer; BadInput when it refuses, or its answer is none.
+        """
+        import httpx
+
+        policy, where = self._policy, f"The reranker at {self._policy.model}"
+        asked: dict[str, Any] = {"query": query, "texts" if policy.protocol == "tei" else "documents": list(documents)}
+        if policy.endpoint_model:
+            asked["model"] = policy.endpoint_model
+        try:
+            answer = self._client.post(policy.model, json=asked)
+        except httpx.HTTPError as error:
+            raise Retry(f"{where} does not answer: {str(error) or type(error).__name__}.") from error
+        if answer.status_code == 429 or answer.status_code >= 500:
+            raise Retry(f"{where} answers with {answer.status_code}; it may be busy.")
+        if answer.status_code != 200:
+            raise BadInput(
+                f"{where} refused with {answer.status_code}; look at model, protocol and api_key under [reranker]."
+            )
+        try:
+            scores = _scores(answer.json(), len(documents))
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise BadInput(
+                f"{where} gave no score for each document; look at protocol under [reranker], now {policy.protocol}."
+            ) from None
+        return scores
+
+
+@lru_cache(maxsize=1)
+def open_reranker(policy: RerankerPolicy) -> Reranker:
+    """Open the reranker that the policy names; it is kept, for loading takes long."""
+    if policy.model.startswith(("http://", "https://")):
+        return HttpReranker(policy)
+    return CrossEncoderReranker(policy.model)
+
+
+class RunReranker:
+    """Reranks runs of the same documents; what two of them have in common is read once."""
+
+    def __init__(self, reranker: Reranker, texts: Callable[[Sequence[str]], Mapping[str, str]], depth: int) -> None:
+        """Take the reranker, what reads the documents' words by document_id, and how many of a query are reranked."""
+        self._reranker, self._texts, self._depth = reranker, texts, depth
+        self._known: dict[str, dict[str, float]] = {}
+
+    def rerank(self, queries: Mapping[str, str], run: Run, progress: Progress) -> dict[str, dict[str, float]]:
+        """
+        Put the first documents of each query into the reranker's order; those behind them go.
+
+        Args:
+            queries: query -> its words, of those to rerank.
+        Returns: query -> document_id -> the reranker's score.
+        """
+        reranked = {}
+        for place, (query, words) in enumerate(queries.items(), start=1):
+            scores = run[query]
+            first = sorted(scores, key=scores.__getitem__, reverse=True)[: self._depth]
+            known = self._known.setdefault(query, {})
+            texts = self._texts([name for name in first if name not in known])
+            if texts:
+                known |= dict(zip(texts, self._reranker.score(words, list(texts.values())), strict=True))
+            reranked[query] = {name: known[name] for name in first if name in known}
+            progress("Reranking", place, len(queries))
+        return reranked
+
+
+def _scores(answer: Any, count: int) -> list[float]:
+    """Read the scores by the documents' places, whichever of both protocols the answer is of."""
+    rows = answer["results"] if isinstance(answer, dict) else answer
+    scores = {row["index"]: float(row["relevance_score"] if "relevance_score" in row else row["score"]) for row in rows}
+    if scores.keys() != set(range(count)):
+        raise ValueError("not one score for each document")
+    return [scores[place] for place in range(count)]

@@ -1,0 +1,66 @@
+"""Endpoints on loopback that speak a real protocol over HTTP, with answers that a test gives."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = Callable[[str, Any], tuple[int, Any]]  # the path and the body of a request -> the status and the body
+
+
+@dataclass
+class Endpoint:
+    """Where it listens, what it was asked, and with which keys."""
+
+    url: str
+    asked: list[Any] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+
+
+@contextmanager
+def endpoint(answer: Answer) -> Iterator[Endpoint]:
+    """Take JSON by POST, at any path, until the end of the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            known.asked.append(body)
+            known.keys.append(self.headers["Authorization"])
+            status, said = answer(self.path, body)
+            sent = json.dumps(said).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    known = Endpoint(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield known
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def chat(answer: Callable[[Any], tuple[int, Any]]) -> AbstractContextManager[Endpoint]:
+    """A language model in OpenAI's protocol: the body of a request -> the status, and what is said or the error."""
+
+    def completion(path: str, body: Any) -> tuple[int, Any]:
+        status, said = answer(body)
+        if path != "/v1/chat/completions" or status != 200:
+            return (status if path == "/v1/chat/completions" else 404), said
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        head = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
+        return 200, {**head, "choices": [choice]}
+
+    return endpoint(completion)

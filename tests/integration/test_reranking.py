@@ -1,0 +1,138 @@
+"""Rerankers: a real cross-encoder on this machine, and endpoints over real HTTP."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sentence_transformers import CrossEncoder
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+from relevanced.daemon.errors import BadInput, Retry
+from relevanced.daemon.fusion import fuse
+from relevanced.daemon.ports import silent
+from relevanced.daemon.reranking import (
+    CrossEncoderReranker,
+    HttpReranker,
+    RerankerPolicy,
+    RunReranker,
+    open_reranker,
+)
+from tests.endpoints import endpoint
+from tests.tiny import WORDS
+
+DOCUMENTS = ["pain of the heart", "red skin", "the left ear"]
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder of the real classes with random weights."""
+    directory = tmp_path_factory.mktemp("cross-encoder")
+    (directory / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    config = BertConfig(
+        vocab_size=len(WORDS) + 5,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        num_labels=1,
+    )
+    BertForSequenceClassification(config).save_pretrained(directory)
+    BertTokenizerFast(str(directory / "vocab.txt")).save_pretrained(directory)
+    return directory
+
+
+def test_a_cross_encoder_in_a_directory_scores_each_document(cross_encoder: Path) -> None:
+    policy = RerankerPolicy(model=str(cross_encoder))
+    reranker = open_reranker(policy)
+    expected = CrossEncoder(str(cross_encoder)).predict([("heart pain", text) for text in DOCUMENTS])
+    assert reranker.score("heart pain", DOCUMENTS) == pytest.approx(list(expected), abs=1e-5)
+    assert open_reranker(policy) is reranker
+
+
+def test_what_is_no_cross_encoder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"\[reranker\] model: .* cannot be loaded as a cross-encoder: ") as raised:
+        CrossEncoderReranker(str(tmp_path))
+    assert "\n" not in str(raised.value)
+
+
+def test_pickled_weights_are_not_read(cross_encoder: Path, tmp_path: Path) -> None:
+    for file in cross_encoder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        CrossEncoderReranker(str(tmp_path))
+
+
+def test_an_endpoint_as_coheres_is_asked_once_for_all_and_its_order_does_not_matter() -> None:
+    results = [
+        {"index": 2, "relevance_score": 0.3},
+        {"index": 0, "relevance_score": 0.9},
+        {"index": 1, "relevance_score": 0},
+    ]
+    with endpoint(lambda _: (200, {"results": results})) as (url, asked):
+        policy = RerankerPolicy(model=url, endpoint_model="m", api_key=SecretStr("k3y"))
+        assert open_reranker(policy).score("ear", DOCUMENTS) == [0.9, 0.0, 0.3]
+    assert known.asked == [{"query": "ear", "documents": DOCUMENTS, "model": "m"}]
+    assert known.keys == ["Bearer k3y"]
+
+
+def test_an_endpoint_of_text_embeddings_inference_is_understood() -> None:
+    scores = [{"index": place, "score": -place} for place in (1, 0, 2)]
+    with endpoint(lambda *_: (200, scores)) as known:
+        reranker = HttpReranker(RerankerPolicy(model=f"{known.url}/rerank", protocol="tei"))
+        assert reranker.score("ear", DOCUMENTS) == [0.0, -1.0, -2.0]
+    assert (known.asked, known.keys) == ([{"query": "ear", "texts": DOCUMENTS}], [None])
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "error", "sentence"),
+    [
+        (503, {}, Retry, "answers with 503"),
+        (429, {}, Retry, "answers with 429"),
+        (422, {}, BadInput, "refused with 422; look at model, protocol"),
+        (200, {"results": []}, BadInput, "gave no score for each document; look at protocol"),
+        (200, {"data": 1}, BadInput, "gave no score for each document"),
+        (200, [{"index": 0, "score": "high"}], BadInput, "gave no score for each document"),
+    ],
+)
+def test_an_endpoint_that_gives_no_scores_is_one_sentence(status, answer, error, sentence) -> None:
+    with endpoint(lambda *_: (status, answer)) as known, pytest.raises(error, match=sentence):
+        HttpReranker(RerankerPolicy(model=f"{known.url}/rerank")).score("ear", DOCUMENTS)
+
+
+def test_where_nobody_listens_it_is_said() -> None:
+    with pytest.raises(Retry, match=r"The reranker at http://127\.0\.0\.1:9/rerank does not answer"):
+        HttpReranker(RerankerPolicy(model="http://127.0.0.1:9/rerank")).score("ear", DOCUMENTS)
+
+
+class ByLength:
+    """The longest first; remembers what it has read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def score(self, query: str, documents: Any) -> list[float]:
+        self.read += documents
+        return [float(len(text)) for text in documents]
+
+
+def test_the_first_documents_are_put_in_its_order_and_what_runs_have_in_common_is_read_once() -> None:
+    texts = {"a": "x", "b": "xxx", "c": "xx", "d": "xxxx"}
+    reranker = ByLength()
+    reranking = RunReranker(reranker, lambda names: {name: texts[name] for name in names}, depth=3)
+    first = reranking.rerank({"q": "words"}, {"q": {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}}, silent)
+    assert sorted(first["q"], key=first["q"].__getitem__, reverse=True) == ["b", "c", "a"]
+    second = reranking.rerank({"q": "words"}, {"q": {"d": 0.9, "b": 0.8, "c": 0.7, "a": 0.6}}, silent)
+    assert sorted(second["q"], key=second["q"].__getitem__, reverse=True) == ["d", "b", "c"]
+    assert sorted(reranker.read) == sorted(texts.values())
+
+
+def test_what_two_rankings_agree_on_is_fused_before_what_one_has_first() -> None:
+    run, other = {"q": {"a": 3.0, "b": 2.0, "c": 1.0}}, {"q": {"d": 9.0, "b": 8.0}}
+    fused = fuse([run, other])["q"]
+    assert max(fused, key=fused.__getitem__) == "b"
+    assert fused["a"] == fused["d"] == pytest.approx(1 / 61)
