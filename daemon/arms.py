@@ -120,18 +120,34 @@ def _run_of(
     if arm.encoder is None:
         assert arm.version_id is not None  # an arm has one or the other
         return exact_run(stages, arm.version_id, queries, pool, progress)
-    names, vectors = _encode(stages, arm.name, arm.encoder, everything if pool is None else pool, progress)
+    names, vectors = encode_in_memory(stages, arm.name, arm.encoder, everything if pool is None else pool, progress)
     return rank_exactly(arm.encoder, queries, names, vectors)
 
 
-def _encode(
-    stages: Stages, name: str, encoder: Encoder, document_ids: Sequence[str], progress: Progress
+def encode_in_memory(
+    stages: Stages,
+    name: str,
+    encoder: Encoder,
+    document_ids: Sequence[str],
+    progress: Progress,
+    contexts: Mapping[str, str] | None = None,
 ) -> tuple[list[str], Vectors]:
-    """Encode documents in memory: their names, float32 (n, dimension); as many as the gate takes of them at most."""
+    """
+    Encode documents and keep nothing of it.
+
+    Args:
+        name: of the model, within a sentence.
+        contexts: document_id -> words that are put before its own.
+    Returns: their document_ids, and float32 (n, dimension).
+    Raises: BadInput when its vectors are broken.
+    """
     names: list[str] = []
     parts: list[Vectors] = []
     for start in range(0, len(document_ids), _AT_ONCE):
         texts = document_texts(stages.database, document_ids[start : start + _AT_ONCE])
+        texts = {
+            key: f"{contexts[key]} {text}" if contexts and key in contexts else text for key, text in texts.items()
+        }
         names += texts
         # A version's table holds halves of floats; both arms shall be rounded alike.
         parts.append(encoder.encode_documents(list(texts.values())).astype(np.float16).astype(np.float32))

@@ -68,13 +68,9 @@ def test_pickled_weights_are_not_read(cross_encoder: Path, tmp_path: Path) -> No
 
 
 def test_an_endpoint_as_coheres_is_asked_once_for_all_and_its_order_does_not_matter() -> None:
-    results = [
-        {"index": 2, "relevance_score": 0.3},
-        {"index": 0, "relevance_score": 0.9},
-        {"index": 1, "relevance_score": 0},
-    ]
-    with endpoint(lambda _: (200, {"results": results})) as (url, asked):
-        policy = RerankerPolicy(model=url, endpoint_model="m", api_key=SecretStr("k3y"))
+    results = [{"index": place, "relevance_score": score} for place, score in ((2, 0.3), (0, 0.9), (1, 0))]
+    with endpoint(lambda *_: (200, {"results": results})) as known:
+        policy = RerankerPolicy(model=f"{known.url}/rerank", endpoint_model="m", api_key=SecretStr("k3y"))
         assert open_reranker(policy).score("ear", DOCUMENTS) == [0.9, 0.0, 0.3]
     assert known.asked == [{"query": "ear", "documents": DOCUMENTS, "model": "m"}]
     assert known.keys == ["Bearer k3y"]
