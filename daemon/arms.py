@@ -145,9 +145,8 @@ def encode_in_memory(
     parts: list[Vectors] = []
     for start in range(0, len(document_ids), _AT_ONCE):
         texts = document_texts(stages.database, document_ids[start : start + _AT_ONCE])
-        texts = {
-            key: f"{contexts[key]} {text}" if contexts and key in contexts else text for key, text in texts.items()
-        }
+        if contexts:
+            texts = {key: f"{contexts.get(key, '')} {text}".lstrip() for key, text in texts.items()}
         names += texts
         # A version's table holds halves of floats; both arms shall be rounded alike.
         parts.append(encoder.encode_documents(list(texts.values())).astype(np.float16).astype(np.float32))

@@ -37,15 +37,11 @@ def assess(
     ] = None,
     contexts: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help='Words to put before each document: {"document_id": …, "context": …} a line.'
-        ),
+        typer.Option(metavar="FILE", help='Words before each document: {"document_id": "d1", "context": "…"} a line.'),
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="MODEL", help="An embedding model of [llm]'s endpoint to measure beside; may be repeated."
-        ),
+        typer.Option(metavar="MODEL", help="An embedding model of [llm]'s endpoint, to measure beside; repeatable."),
     ] = None,
     curve: Annotated[bool, typer.Option(help="Fine-tune on growing parts of what there is; takes minutes.")] = True,
     pairs: Annotated[int, typer.Option(help="How many pairs are taught at most.", min=8)] = 1000,

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from relevanced.daemon.approval_cli import approve, reject
+from relevanced.daemon.assess_cli import assess
 from relevanced.daemon.compare_cli import compare
 from relevanced.daemon.config import home_directory
 from relevanced.daemon.console import progress_bars, say, say_json, say_outcome
@@ -56,6 +57,7 @@ app.command("rehearse")(rehearse)
 app.command("demo")(demo)
 app.command("forget")(forget)
 app.command("compact")(compact)
+app.command("assess")(assess)
 app.command("compare")(compare)
 app.command("approve")(approve)
 app.command("reject")(reject)

@@ -52,5 +52,6 @@ class OpenAiEncoder:
                 f"The embedding model {self._model} at {self._url} refused with {error.status_code}; look at the name,"
                 " and at base_url and api_key under [llm]."
             ) from error
-        vectors = np.array(rows, dtype=np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors: Vectors = np.array(rows, dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors

@@ -1,8 +1,8 @@
 """
 A model taught on pairs that are known to be right, by the daemon's own miner and trainer.
 
-In:  pairs of query and document. Out: an encoder, in a directory of the caller's; an upper bound for rehearsals, and for
-assess what fine-tuning would bring.
+In:  pairs of query and document. Out: an encoder, in a directory of the caller's; an upper bound for rehearsals, and
+for assess what fine-tuning would bring.
 """
 
 from collections.abc import Collection, Mapping
