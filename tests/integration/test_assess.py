@@ -1,0 +1,129 @@
+"""Assess, as a person or a script gives it: real models, a real database, a closed model's endpoint over real HTTP."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relevanced.daemon.__main__ import run
+from tests.endpoints import endpoint
+
+ORGANS = {"heart": "cardiac", "liver": "hepatic", "kidney": "renal", "bone": "osseous", "skin": "cutaneous"}
+
+
+@pytest.fixture(scope="module")
+def home(new_home: Callable[[], Path]) -> Path:
+    return new_home()
+
+
+@pytest.fixture
+def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def command(*arguments: str) -> tuple[int, str, str]:
+        status = run(["--home", str(home), *arguments], debug=False)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten documents, and five queries of them; the words of three queries stand in their document."""
+    directory = tmp_path_factory.mktemp("labels")
+    documents = [
+        {"_id": f"{latin}{number}", "title": f"{latin} disease {number}", "text": ""}
+        for latin in ORGANS.values()
+        for number in range(2)
+    ]
+    (directory / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    queries = [{"_id": plain, "text": f"illness of the {plain}"} for plain in ORGANS]
+    queries += [{"_id": f"t{number}", "text": f"{latin} disease"} for number, latin in enumerate(ORGANS.values())]
+    (directory / "queries.jsonl").write_text("".join(json.dumps(one) + "\n" for one in queries))
+    (directory / "qrels").mkdir()
+    test = [f"{plain}\t{latin}0\t1\n" for plain, latin in ORGANS.items()]
+    train = [f"t{number}\t{latin}1\t1\n" for number, latin in enumerate(ORGANS.values())]
+    (directory / "qrels" / "test.tsv").write_text("".join(test))
+    (directory / "qrels" / "train.tsv").write_text("".join(train))
+    return directory
+
+
+def test_before_there_are_documents_it_says_what_to_do(give, labels):
+    status, _, complaint = give("assess", "--qrels", str(labels))
+    assert (status, complaint.count("\n")) == (2, 1)
+    assert "documents load" in complaint
+
+
+def test_each_way_is_measured_beside_live_and_advice_is_given(give, labels, tmp_path):
+    assert give("documents", "load", str(labels / "corpus.jsonl"))[0] == 0
+    contexts = tmp_path / "contexts.jsonl"
+    contexts.write_text(
+        "".join(
+            json.dumps({"document_id": f"{latin}0", "context": f"illness of the {plain}"}) + "\n"
+            for plain, latin in ORGANS.items()
+        )
+    )
+    status, said, complaint = give("assess", "--qrels", str(labels), "--contexts", str(contexts), "--json")
+    assert (status, complaint) == (0, "")
+    found = json.loads(said)
+    assert found["queries"] == 5
+    assert found["ways"]["live model"]["difference"] == 0
+    assert found["ways"]["live, with contexts"]["ndcg"] == 1, "the words of each query stand before its document"
+    assert found["ways"]["full-text search"]["ndcg"] < found["ways"]["live model"]["ndcg"]
+    assert [pairs for pairs, _ in found["curve"]] == [2, 2, 5]
+    assert found["reindex"]["documents"] == 10
+    assert found["advice"][0] == "5 queries tell little; judge 100 or more before you decide."
+    assert len(json.loads(give("versions", "--json")[1])["versions"]) == 1, "nothing of it is kept"
+
+
+def test_a_closed_model_is_measured_beside_and_told_only_words(give, home, labels):
+    """This one knows what it is asked: its vectors are of the organs."""
+
+    def embeddings(path, body):
+        assert path == "/v1/embeddings"
+        rows = [
+            [float(plain in text or latin in text) + 0.01 for plain, latin in ORGANS.items()] for text in body["input"]
+        ]
+        data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
+        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        return 200, {"object": "list", "model": body["model"], "usage": usage, "data": data[::-1]}
+
+    with endpoint(embeddings) as known:
+        (home / "relevanced.toml").write_text(f'[llm]\nbase_url = "{known.url}/v1"\n')
+        command = ["assess", "--qrels", str(labels), "--no-curve", "--reference", "knowing-3-small"]
+        status, said, _ = give(*command)
+        assert status == 0
+        assert {body["model"] for body in known.asked} == {"knowing-3-small"}
+        assert "knowing-3-small" in said
+        assert "nothing to teach" in said
+        found = json.loads(give(*command, "--json")[1])
+    assert found["ways"]["knowing-3-small"]["ndcg"] > 0.6, "the right document is one of the first two"
+    assert np.isfinite(found["ways"]["knowing-3-small"]["low"])
+    (home / "relevanced.toml").unlink()
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"), [(404, "refused with 404; look at the name"), (500, "does not answer")]
+)
+def test_an_endpoint_that_does_not_know_the_model_is_one_sentence(give, home, labels, status, sentence):
+    with endpoint(lambda *_: (status, {"error": {"message": "no"}})) as known:
+        (home / "relevanced.toml").write_text(f'[llm]\nbase_url = "{known.url}/v1"\nretries = 0\n')
+        given, _, complaint = give("assess", "--qrels", str(labels), "--no-curve", "--reference", "x")
+    assert given in (2, 75)
+    assert sentence in complaint
+    assert complaint.count("\n") == 1
+    (home / "relevanced.toml").unlink()
+
+
+def test_a_broken_line_of_contexts_is_named(give, labels, tmp_path):
+    (tmp_path / "contexts.jsonl").write_text('{"document_id": "d1"}\n')
+    status, _, complaint = give("assess", "--qrels", str(labels), "--contexts", str(tmp_path / "contexts.jsonl"))
+    assert status == 2
+    assert "contexts.jsonl, line 1: write a line as" in complaint
+
+
+def test_without_a_cycle_and_labels_it_says_where_queries_come_from(give):
+    status, _, complaint = give("assess")
+    assert status == 2
+    assert "--qrels DIR" in complaint
