@@ -277,9 +277,12 @@ Reason = Annotated[str, typer.Option(help="Why; it stands in the history.")]
 @app.command()
 def promote(context: typer.Context, number: Number, reason: Reason = "by hand", as_json: Json = False) -> None:
     """Put a verified version in place of the live one."""
+    from relevanced.daemon.tryout import observe
+
     with opened(context) as parts:
         outcome = parts.promotion.promote(number, actor=getpass.getuser(), reason=reason)
-        say_outcome(as_json, outcome.sentence, outcome.numbers)
+        observed = observe(parts.stages) if "previous_version" in outcome.numbers else ""  # else it was live already
+        say_outcome(as_json, outcome.sentence + observed, outcome.numbers)
 
 
 @app.command()
