@@ -19,15 +19,21 @@ from relevanced.daemon.records import Outcome
 Source = Literal["expert", "llm"]
 
 MOST_WISHES = 500  # what an expert may look through in a day
+MAX_PAIR_BYTES = 2000  # of query and document_id in UTF-8; a row of Postgres' index has 2,704 at most
 _ROWS_BETWEEN_SIGNS = 1000  # of progress
 
 
 class GoldenJudgment(NamedTuple):
-    """One judgment; `grade` in the source's own unit, 0 for not relevant."""
+    """
+    One judgment; `grade` in the source's own unit, 0 for not relevant.
+
+    `wished` says whether a gate has asked for it, or it is of the golden set; None: it was, if it is wished for now.
+    """
 
     user_query: str
     document_id: str
     grade: float
+    wished: bool | None = None
 
 
 class Wish(NamedTuple):
@@ -57,6 +63,7 @@ def load_golden(database: Database, judgments: Iterable[GoldenJudgment], source:
     with database.connection() as connection:
         connection.execute(sql.postgres["create_golden_loaded"])
         with connection.cursor().copy(sql.postgres["copy_golden_loaded"]) as copy:
+            copy.set_types(["text", "text", "float4", "bool"])
             for count, row in enumerate(judgments, start=1):
                 copy.write_row(row)
                 if count % _ROWS_BETWEEN_SIGNS == 0:
@@ -72,7 +79,7 @@ def load_golden(database: Database, judgments: Iterable[GoldenJudgment], source:
 
 
 def golden(database: Database) -> Golden:
-    """Read all judgments; where both sources have judged a pair, the expert's counts."""
+    """Read all judgments. An expert's counts before a model's, whatever form of the query each has, then the newest."""
     texts: dict[str, str] = {}
     qrels: dict[str, dict[str, float]] = {}
     granted: dict[str, dict[str, float]] = {}
@@ -80,8 +87,9 @@ def golden(database: Database) -> Golden:
         for row in connection.execute(sql.postgres["golden"]):
             key = query_key(row["user_query"])
             texts.setdefault(key, row["user_query"])
-            grades = (granted if row["wished"] else qrels).setdefault(key, {})
-            grades[row["document_id"]] = float(row["grade"])
+            if row["document_id"] not in qrels.get(key, {}) and row["document_id"] not in granted.get(key, {}):
+                grades = (granted if row["wished"] else qrels).setdefault(key, {})
+                grades[row["document_id"]] = float(row["grade"])
     relevant = {key: grades for key, grades in qrels.items() if any(grade > 0 for grade in grades.values())}
     return Golden(texts, relevant, granted)
 
@@ -89,6 +97,13 @@ def golden(database: Database) -> Golden:
 def golden_clusters(found: Golden) -> set[str]:
     """The clusters of the golden set, which no version may be trained on."""
     return {cluster_key(key) for key in found.qrels}
+
+
+def judgments_of(database: Database, source: Source) -> list[GoldenJudgment]:
+    """All that one source has judged, as it was loaded: by query, the best grades first."""
+    with database.connection() as connection:
+        rows = connection.execute(sql.postgres["golden_judgments"], {"source": source})
+        return [GoldenJudgment(**row) for row in rows]
 
 
 def golden_counts(database: Database) -> list[dict[str, Any]]:
@@ -109,10 +124,13 @@ def wish(database: Database, wanted: Sequence[Wish]) -> None:
     """
     Ask for the judgment of pairs that nobody has judged; of all wishes those that would tell most stay.
 
+    A pair that is too long for the table is passed over.
+
     Args:
         wanted: of queries that as many people typed as privacy asks for, since experts will read them.
     """
-    columns = list(zip(*wanted, strict=True)) or [(), (), ()]
+    short = [one for one in wanted if len(f"{one.user_query}{one.document_id}".encode()) <= MAX_PAIR_BYTES]
+    columns = list(zip(*short, strict=True)) or [(), (), ()]
     names = ("user_queries", "document_ids", "gains")
     with database.connection() as connection:
         connection.execute(

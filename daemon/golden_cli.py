@@ -4,17 +4,19 @@ The commands `golden load`, `list`, `export`, `drop`, `wanted` and `judge`: labe
 In:  options. Out: sentences, tables, JSON.
 """
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from relevanced.daemon.console import progress_bars, say, say_json, say_outcome, say_table
+from relevanced.daemon.errors import BadInput
 from relevanced.daemon.opening import Json, opened
 
 golden_app = typer.Typer(no_args_is_help=True, help="What experts, or a language model, say of query and document.")
 
+# As golden.Source, which is not read here since the command line starts without the stores.
+Source = Annotated[Literal["expert", "llm"], typer.Option(help="Who has judged.")]
 Limit = Annotated[int, typer.Option(help="How many, those first that would tell most.", min=1)]
 _TITLE_CHARACTERS = 60
 
@@ -24,22 +26,24 @@ def load(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="A directory in BEIR layout, or a file of JSON lines.")],
     split: Annotated[str, typer.Option(help="Of a directory: which of its qrels.")] = "test",
+    source: Source = "expert",
     as_json: Json = False,
 ) -> None:
     """
-    Load judgments of experts. Their queries are held out of training from the next cycle on.
+    Load judgments, all of a file or none. Their queries are held out of training from the next cycle on.
 
     Examples:
 
       relevanced golden load ./beir --split test
 
-      relevanced golden load judged.jsonl    lines as {"user_query": "lazy eye", "document_id": "d1", "grade": 1}
+      relevanced golden load judged.jsonl    lines as {"user_query": "lazy eye", "document_id": "d1", "grade": 1};
+                                             a grade of null is not given yet, and passed over
     """
     from relevanced.daemon.golden import load_golden
     from relevanced.daemon.golden_files import read_judgments
 
     with opened(context) as parts, progress_bars() as progress:
-        outcome = load_golden(parts.database, read_judgments(path, split), "expert", progress)
+        outcome = load_golden(parts.database, read_judgments(path, split), source, progress)
         say_outcome(as_json, outcome.sentence, outcome.numbers)
 
 
@@ -66,67 +70,92 @@ def list_golden(context: typer.Context, as_json: Json = False) -> None:
 
 
 @golden_app.command("export")
-def export(context: typer.Context, file: Annotated[Path, typer.Argument(help="Where to write.")]) -> None:
+def export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Where to write.")],
+    source: Source = "expert",
+    as_json: Json = False,
+) -> None:
     """
-    Write all judgments as JSON lines, which `golden load` reads again.
+    Write what one source has judged as JSON lines, which `golden load` with the same source reads again.
 
     Example:
 
       relevanced golden export judged.jsonl
     """
-    from relevanced.daemon.files import whole_file
-    from relevanced.daemon.golden import golden
+    from relevanced.daemon.golden import judgments_of
+    from relevanced.daemon.golden_files import write_lines
 
     with opened(context) as parts:
-        found = golden(parts.database)
-    count = 0
-    with whole_file(file) as partial, partial.open("w", encoding="utf-8") as lines:
-        for grades_of in (found.qrels, found.granted):
-            for key, grades in grades_of.items():
-                for name, grade in grades.items():
-                    row = {"user_query": found.texts[key], "document_id": name, "grade": grade}
-                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    count += 1
-    say(f"Wrote {count:,} judgments to {file}.")
+        found = judgments_of(parts.database, source)
+    if not found:
+        raise BadInput(f"There are no judgments by {source} to write; `relevanced golden list` says what there is.")
+    write_lines(file, [row._asdict() for row in found])
+    say_outcome(as_json, f"Wrote {len(found):,} judgments to {file}.", {"judgments": len(found)})
 
 
 @golden_app.command("drop")
 def drop(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="expert or llm.")],
+    source: Annotated[Literal["expert", "llm"], typer.Argument(help="Whose judgments.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget the judgments of one source."""
-    from relevanced.daemon.errors import BadInput
-    from relevanced.daemon.golden import drop_golden
+    """
+    Forget the judgments of one source for good, after asking; training may have their queries again.
 
-    if source not in ("expert", "llm"):
-        raise BadInput(f"{source} is no source of judgments; name expert or llm.")
+    Example:
+
+      relevanced golden drop llm
+    """
+    from relevanced.daemon.golden import drop_golden, golden_counts
+
     with opened(context) as parts:
-        outcome = drop_golden(parts.database, source)  # type: ignore[arg-type]  # it is one of both
+        count = sum(row["judgments"] for row in golden_counts(parts.database) if row["source"] == source)
+        if count and not yes and not typer.confirm(f"Remove {count:,} judgments for good?", err=True):
+            raise BadInput("Nothing was removed; --yes leaves out the question.")
+        outcome = drop_golden(parts.database, source)
         say_outcome(as_json, outcome.sentence, outcome.numbers)
 
 
 @golden_app.command("wanted")
-def wanted(context: typer.Context, limit: Limit = 20, as_json: Json = False) -> None:
+def wanted(
+    context: typer.Context,
+    limit: Limit = 20,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write them as JSON lines, each with a grade to fill in.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """
     List what a gate would like to have judged: documents that a candidate shows and nobody has judged.
 
     Example:
 
-      relevanced golden wanted --json --limit 100 > to-judge.json
+      relevanced golden wanted --limit 100 --to judge.jsonl    put a number in place of each null
+
+      relevanced golden load judge.jsonl                       what is left at null is passed over
     """
     from relevanced.daemon.golden import wishes
+    from relevanced.daemon.golden_files import write_lines
 
     with opened(context) as parts:
         rows = wishes(parts.database, limit)
-    if as_json:
+    if to is not None:
+        write_lines(to, [{**row, "grade": None, "wished": True} for row in rows])
+        say_outcome(as_json, f"Wrote {len(rows):,} pairs to {to}.", {"pairs": len(rows)})
+    elif as_json:
         say_json(rows)
     elif rows:
         say_table(
             ("query", "document", "title", "may change NDCG@10 by"),
             [
-                (row["user_query"], row["document_id"], row["title"][:_TITLE_CHARACTERS], f"{row['gain']:.2f}")
+                (
+                    row["user_query"],
+                    row["document_id"],
+                    (row["title"] or row["text"])[:_TITLE_CHARACTERS],
+                    f"{row['gain']:.2f}",
+                )
                 for row in rows
             ],
         )

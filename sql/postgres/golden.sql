@@ -1,23 +1,23 @@
 -- create_golden_loaded --
 -- Where loaded judgments wait until all are read.
-CREATE TEMPORARY TABLE golden_loaded (user_query text, document_id text, grade real) ON COMMIT DROP;
+CREATE TEMPORARY TABLE golden_loaded (user_query text, document_id text, grade real, wished boolean) ON COMMIT DROP;
 
 -- copy_golden_loaded --
 -- Judgments as they are read.
-COPY golden_loaded (user_query, document_id, grade) FROM STDIN;
+COPY pg_temp.golden_loaded (user_query, document_id, grade, wished) FROM STDIN (FORMAT BINARY);
 
 -- merge_golden --
 -- The last judgment of a pair counts; what was wished for is wished for no more.
 WITH last AS (
-    SELECT DISTINCT ON (user_query, document_id) user_query, document_id, grade
-      FROM golden_loaded ORDER BY user_query, document_id, ctid DESC
+    SELECT DISTINCT ON (user_query, document_id) user_query, document_id, grade, wished
+      FROM pg_temp.golden_loaded ORDER BY user_query, document_id, ctid DESC
 ), granted AS (
     DELETE FROM relevanced.judgment_wish USING last
      WHERE judgment_wish.user_query = last.user_query AND judgment_wish.document_id = last.document_id
     RETURNING judgment_wish.user_query, judgment_wish.document_id
 ), merged AS (
     INSERT INTO relevanced.golden_judgment AS known (user_query, document_id, source, grade, wished)
-    SELECT user_query, document_id, %(source)s::relevanced.golden_source, grade, granted.user_query IS NOT NULL
+    SELECT user_query, document_id, %(source)s::relevanced.golden_source, grade, coalesce(last.wished, granted.user_query IS NOT NULL)
       FROM last LEFT JOIN granted USING (user_query, document_id)
     ON CONFLICT (user_query, document_id, source) DO UPDATE SET grade = excluded.grade, judged_at = now()
     RETURNING user_query, document_id, wished
@@ -28,10 +28,15 @@ SELECT count(*) AS judgments, count(DISTINCT user_query) AS queries, count(*) FI
   FROM merged;
 
 -- golden --
--- Every judgment; of a pair that both sources have judged the expert's. Grades above 1 as shares of their source's largest.
-SELECT DISTINCT ON (user_query, document_id) user_query, document_id, source,
-       (grade / greatest(max(grade) OVER (PARTITION BY source), 1))::real AS grade, wished
-  FROM relevanced.golden_judgment ORDER BY user_query, document_id, source;
+-- Every judgment, experts' and the newest first. Grades above 1 as shares of their source's largest.
+SELECT user_query, document_id, (grade / greatest(max(grade) OVER (PARTITION BY source), 1))::real AS grade, wished
+  FROM relevanced.golden_judgment ORDER BY source, judged_at DESC, user_query, document_id;
+
+-- golden_judgments --
+-- What one source has judged, as it was loaded.
+SELECT user_query, document_id, grade::double precision AS grade, wished
+  FROM relevanced.golden_judgment WHERE source = %(source)s::relevanced.golden_source
+ ORDER BY user_query, grade DESC, document_id;
 
 -- golden_counts --
 -- How much each source has judged.

@@ -9,6 +9,7 @@ from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.golden import (
+    MAX_PAIR_BYTES,
     GoldenJudgment,
     Wish,
     drop_golden,
@@ -64,6 +65,24 @@ def test_the_experts_word_counts_before_the_models_and_stays_when_that_is_droppe
     assert (count["source"], count["judgments"], count["queries"]) == ("expert", 1, 1)
 
 
+def test_the_experts_word_counts_in_whatever_form_they_wrote_the_query(database: Database) -> None:
+    load(database, ("Lazy eye!", "d1", 0.5))
+    load(database, ("lazy eye", "d1", 1.0), ("lazy eye", "d2", 1.0), source="llm")
+    assert golden(database).qrels == {"lazy eye": {"d1": 0.5, "d2": 1.0}}
+
+
+def test_of_two_forms_of_a_query_the_one_judged_last_counts(database: Database) -> None:
+    load(database, ("Lazy eye", "d1", 0.25))
+    load(database, ("lazy eye", "d1", 0.5))
+    load(database, ("LAZY EYE", "d1", 0.75))
+    assert golden(database).qrels == {"lazy eye": {"d1": 0.75}}
+
+
+def test_a_query_too_long_for_the_table_is_not_wished_for(database: Database, documents: None) -> None:
+    wish(database, [Wish("é" * MAX_PAIR_BYTES, "d1", 1.0), Wish("itch", "d1", 0.5)])
+    assert [row["user_query"] for row in wishes(database, 9)] == ["itch"]
+
+
 def test_a_wish_is_read_by_what_it_would_tell_and_goes_once_it_is_granted(database: Database, documents: None) -> None:
     wish(database, [Wish("itch", "d1", 0.5), Wish("itch", "d2", 1.0), Wish("rash", "gone", 2.0)])
     wish(database, [Wish("itch", "d1", 0.6)])
@@ -94,7 +113,7 @@ def test_a_broken_line_is_named_and_nothing_is_loaded(database: Database, tmp_pa
     for line, complaint in [
         ("{", "judged.jsonl, line 2: .*write a line as"),
         ('{"user_query": " ", "document_id": "d1", "grade": 1}', "line 2: a judgment needs a query"),
-        ('{"user_query": "a", "document_id": "d1", "grade": -1}', "and a grade from 0"),
+        ('{"user_query": "a", "document_id": "d1", "grade": -1}', "the grade -1 is not between 0 and 100"),
     ]:
         file.write_text(f"{good}\n{line}\n")
         with pytest.raises(BadInput, match=complaint):
@@ -106,6 +125,9 @@ def test_a_directory_in_beirs_layout_is_read_by_its_split(tmp_path: Path) -> Non
     (tmp_path / "qrels").mkdir()
     (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "lazy eye"}\n')
     (tmp_path / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t-1\n")
-    assert list(read_judgments(tmp_path, "dev")) == [("lazy eye", "d1", 2.0), ("lazy eye", "d2", 0.0)]
+    assert list(read_judgments(tmp_path, "dev")) == [
+        GoldenJudgment("lazy eye", "d1", 2.0),
+        GoldenJudgment("lazy eye", "d2", 0.0),
+    ]
     with pytest.raises(BadInput, match=r"has no qrels/test.tsv"):
         list(read_judgments(tmp_path, "test"))
