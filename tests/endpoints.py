@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = Callable[[str, Any], tuple[int, Any]]  # the path and the body of a request -> the status and the body
+# The path and the body of a request -> the status and the body, for JSON or as bytes; or the Endpoint to go to instead.
+Answer = Callable[[str, Any], tuple[int, Any]]
 
 
 @dataclass
@@ -30,8 +31,11 @@ def endpoint(answer: Answer) -> Iterator[Endpoint]:
             known.asked.append(body)
             known.keys.append(self.headers["Authorization"])
             status, said = answer(self.path, body)
-            sent = json.dumps(said).encode()
             self.send_response(status)
+            if isinstance(said, Endpoint):
+                self.send_header("Location", said.url + self.path)
+                said = b""
+            sent = said if isinstance(said, bytes) else json.dumps(said).encode()
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
@@ -57,7 +61,7 @@ def chat(answer: Callable[[Any], tuple[int, Any]]) -> AbstractContextManager[End
 
     def completion(path: str, body: Any) -> tuple[int, Any]:
         status, said = answer(body)
-        if path != "/v1/chat/completions" or status != 200:
+        if path != "/v1/chat/completions" or status != 200 or isinstance(said, bytes):
             return (status if path == "/v1/chat/completions" else 404), said
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
         head = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}

@@ -13,6 +13,7 @@ from relevanced.daemon.documents import load_documents
 from relevanced.daemon.golden import GoldenJudgment, Wish, golden, load_golden, wish
 from relevanced.daemon.ports import silent
 from relevanced.daemon.records import Document
+from tests.endpoints import chat
 
 Give = Callable[..., tuple[int, str, str]]
 
@@ -108,3 +109,35 @@ def test_what_is_written_and_loaded_again_stays_what_it_was(give, database, judg
         give("load", file, "--source", source)
     assert golden(database) == before
     assert [row["source"] for row in json.loads(give("list", "--json")[1])] == ["expert", "llm"]
+
+
+def test_a_language_model_judges_what_is_wanted_and_what_it_leaves_unclear_stays_wanted(give, database, tmp_path):
+    wish(database, [Wish("lazy eye", "d1", 0.5), Wish("lid", "d2", 0.25)])
+    status, _, complaint = give("judge")
+    assert (status, "No language model is set up" in complaint) == (2, True)
+
+    def answer(body: dict[str, Any]) -> tuple[int, str]:
+        return 200, '{"grade": 3}' if "Amblyopia" in body["messages"][1]["content"] else "I would say 2."
+
+    with chat(answer) as endpoint:
+        settings = tmp_path / "relevanced.toml"
+        settings.write_text(f'{settings.read_text()}\n[llm]\nmodel = "grader"\nbase_url = "{endpoint.url}/v1"\n')
+        status, said, _ = give("judge")
+    assert (status, said) == (
+        0,
+        "The language model judged 1 of 2 pairs. 1 of its answers could not be read, and stay wished for.\n",
+    )
+    assert golden(database).granted == {"lazy eye": {"d1": 1.0}}
+    assert [row["document_id"] for row in json.loads(give("wanted", "--json")[1])] == ["d2"]
+
+
+def test_an_endpoint_that_fails_half_way_takes_nothing_back(give, database, tmp_path):
+    wish(database, [Wish("lazy eye", "d1", 0.5), Wish("lid", "d2", 0.25)])
+    answers = iter([(200, '{"grade": 2}'), (401, {"error": {"message": "expired"}})])
+    with chat(lambda _: next(answers)) as endpoint:
+        settings = tmp_path / "relevanced.toml"
+        more = f'[llm]\nmodel = "grader"\nconcurrency = 1\nbase_url = "{endpoint.url}/v1"\n'
+        settings.write_text(f"{settings.read_text()}\n{more}")
+        status, _, complaint = give("judge")
+    assert (status, "refused with 401" in complaint) == (2, True)
+    assert golden(database).granted == {"lazy eye": {"d1": pytest.approx(2 / 3)}}
