@@ -122,9 +122,9 @@ def drop_golden(database: Database, source: Source) -> Outcome:
 
 def wish(database: Database, wanted: Sequence[Wish]) -> None:
     """
-    Ask for the judgment of pairs that nobody has judged; of all wishes those that would tell most stay.
+    Ask for the judgment of pairs that nobody has judged, those that would tell most, in place of all wishes before.
 
-    A pair that is too long for the table is passed over.
+    What an older candidate showed tells little of the next. A pair that is too long for the table is passed over.
 
     Args:
         wanted: of queries that as many people typed as privacy asks for, since experts will read them.
@@ -133,10 +133,11 @@ def wish(database: Database, wanted: Sequence[Wish]) -> None:
     columns = list(zip(*short, strict=True)) or [(), (), ()]
     names = ("user_queries", "document_ids", "gains")
     with database.connection() as connection:
+        connection.execute(sql.postgres["clear_wishes"])
         connection.execute(
-            sql.postgres["add_wishes"], {name: list(column) for name, column in zip(names, columns, strict=True)}
+            sql.postgres["add_wishes"],
+            {**{name: list(column) for name, column in zip(names, columns, strict=True)}, "most": MOST_WISHES},
         )
-        connection.execute(sql.postgres["trim_wishes"], {"most": MOST_WISHES})
 
 
 def wishes(database: Database, limit: int) -> list[dict[str, Any]]:

@@ -47,21 +47,19 @@ SELECT source, wished, count(*) AS judgments, count(DISTINCT user_query) AS quer
 -- Forget the judgments of one source.
 DELETE FROM relevanced.golden_judgment WHERE source = %(source)s RETURNING user_query;
 
+-- clear_wishes --
+-- Wish for nothing.
+DELETE FROM relevanced.judgment_wish;
+
 -- add_wishes --
--- Pairs to be judged, but for those that are.
+-- Pairs to be judged, those that would tell most, but for those that are.
 INSERT INTO relevanced.judgment_wish (user_query, document_id, gain)
-SELECT user_query, document_id, gain
+SELECT user_query, document_id, max(gain) AS gain
   FROM unnest(%(user_queries)s::text[], %(document_ids)s::text[], %(gains)s::real[]) AS wish (user_query, document_id, gain)
  WHERE NOT EXISTS (SELECT FROM relevanced.golden_judgment AS known
                     WHERE known.user_query = wish.user_query AND known.document_id = wish.document_id)
-ON CONFLICT (user_query, document_id) DO UPDATE SET gain = excluded.gain, asked_at = now();
-
--- trim_wishes --
--- Only those that would tell most stay.
-DELETE FROM relevanced.judgment_wish AS wish USING (
-    SELECT user_query, document_id FROM relevanced.judgment_wish
-     ORDER BY gain DESC, asked_at DESC, user_query, document_id OFFSET %(most)s
-) AS rest WHERE wish.user_query = rest.user_query AND wish.document_id = rest.document_id;
+ GROUP BY user_query, document_id
+ ORDER BY gain DESC, user_query, document_id LIMIT %(most)s;
 
 -- wishes --
 -- What is to be judged, that first which would tell most.

@@ -84,8 +84,8 @@ def test_a_query_too_long_for_the_table_is_not_wished_for(database: Database, do
 
 
 def test_a_wish_is_read_by_what_it_would_tell_and_goes_once_it_is_granted(database: Database, documents: None) -> None:
-    wish(database, [Wish("itch", "d1", 0.5), Wish("itch", "d2", 1.0), Wish("rash", "gone", 2.0)])
-    wish(database, [Wish("itch", "d1", 0.6)])
+    wish(database, [Wish("itch", "d3", 0.5)])
+    wish(database, [Wish("itch", "d1", 0.6), Wish("itch", "d2", 1.0), Wish("rash", "gone", 2.0)])
     assert [(row["document_id"], round(row["gain"], 2), row["title"]) for row in wishes(database, 9)] == [
         ("d2", 1.0, "Title 2"),
         ("d1", 0.6, "Title 1"),
@@ -95,7 +95,7 @@ def test_a_wish_is_read_by_what_it_would_tell_and_goes_once_it_is_granted(databa
     assert [row["document_id"] for row in wishes(database, 9)] == ["d1"]
     found = golden(database)
     assert (found.qrels, found.granted) == ({}, {"itch": {"d2": 1.0}})
-    wish(database, [Wish("itch", "d2", 3.0)])
+    wish(database, [Wish("itch", "d2", 3.0), Wish("itch", "d1", 0.5)])
     assert [row["document_id"] for row in wishes(database, 9)] == ["d1"], "what is judged is asked no more"
 
 
