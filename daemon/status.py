@@ -32,9 +32,18 @@ def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
         "trial": next((row for row in trials(database) if row["ended_at"] is None), None),
         "waiting": waiting(database),
         "running_cycle": {"cycle_id": running.cycle_id, "step": running.step, "steps": steps} if running else None,
-        "last_cycle": {"cycle_id": last.cycle_id, "ended_at": last.ended_at, "sentence": last.sentence}
+        "last_cycle": {
+            "cycle_id": last.cycle_id,
+            "ended_at": last.ended_at,
+            "sentence": last.sentence,
+            "steps": history.steps(database, last.cycle_id),
+        }
         if last
         else None,
+        "kept": [
+            {"version": version.version_id, "enough_queries": version.manifest["metrics"]["enough_queries"]}
+            for version in history.kept_candidates(database)
+        ],
         "log": log_store.read("log_counts", log_store.snapshot()).to_pylist()[0],
     }
 
@@ -60,6 +69,9 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
             f"Version {number} waits for approval since {row['asked_at']:%Y-%m-%d %H:%M}: {row['why']}"
             f" `relevanced approve {number}` or `relevanced reject {number}` decides."
         )
+    for kept in status["kept"]:
+        enough = f"{kept['enough_queries']:,} held-out queries"
+        yield f"Version {kept['version']} is kept until {enough} tell whether it is better."
     if running := status["running_cycle"]:
         yield f"Cycle {running['cycle_id']} is at the step {running['step']}{_how_far(running['steps'])}."
     if last := status["last_cycle"]:
@@ -120,7 +132,7 @@ def versions_table(versions: Sequence[Version], serving: Serving) -> Table:
             version.state,
             f"{version.created_at:%Y-%m-%d %H:%M}",
             str(version.manifest.get("base", "")),
-            f"{metrics['ndcg@10']:.3f}" if metrics else "",
+            f"{metrics['ndcg@10']:.3f}" if metrics.get("ndcg@10") is not None else "",
             f"{sum(version.manifest.get('triplets', {}).values()) or '':}",
         )
     return table

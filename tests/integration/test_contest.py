@@ -26,6 +26,7 @@ from relevanced.daemon.ports import silent
 from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.records import Document, Outcome
 from relevanced.daemon.reranking import RerankerPolicy
+from relevanced.daemon.status import status_of, status_sentences, versions_table
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.tryout import begin_trial, next_level, open_trial
 from relevanced.daemon.wiring import Parts
@@ -240,6 +241,12 @@ def test_scores_are_mapped_to_the_base_versions_scale(town: Town) -> None:
     assert (calibration.scale, calibration.of(0.9), calibration.of(0.1), calibration.shift) == (1, 0.9, 0.1, 0)
 
 
+def test_a_holdout_without_a_relevant_document_decides_nothing_and_breaks_no_table(town: Town) -> None:
+    found = town.contest(by_hash(HASHED, grade=0.1))
+    assert (found.verdict, found.numbers["ndcg@10"], found.numbers["tests"]) == ("inconclusive", None, 0)
+    versions_table(history.versions(town.parts.database), town.parts.promotion.serving())
+
+
 def test_each_test_may_err_less_than_the_one_before_until_a_promotion(town: Town) -> None:
     town.good = {2: set(HASHED), 3: set(HASHED)}
     levels = [town.contest(by_hash(HASHED)).numbers["level"] for _ in range(3)]
@@ -273,6 +280,11 @@ def test_a_candidate_in_doubt_is_kept_and_accepted_once_enough_queries_tell(town
     assert (first.verdict, town.states(3)) == ("inconclusive", ["candidate"])
     enough = first.numbers["enough_queries"]
     assert first.sentence.endswith(f" Version 3 is kept until {enough} queries tell more.")
+    status = status_of(town.parts.database, town.parts.log_store)
+    assert f"Version 3 is kept until {enough} held-out queries tell whether it is better." in [
+        *status_sentences(status)
+    ]
+    assert status["last_cycle"]["steps"][-1]["sentence"] == first.sentence
 
     queries = [f"later{number}" for number in range(enough)]
     town.good = {2: set(queries[::5]), 3: set(queries), 4: set()}
