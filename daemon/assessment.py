@@ -14,7 +14,7 @@ from typing import Final
 
 FULL_TEXT: Final = "full-text search"
 LIVE: Final = "live model"
-HYBRID: Final = "hybrid (live and full-text, fused)"
+HYBRID: Final = "hybrid, fused by rank"
 RERANKED: Final = "live, reranked"
 CONTEXTUAL: Final = "live, with contexts"
 # What each costs to have, for the sentence.
@@ -75,7 +75,7 @@ def advice(found: Assessment) -> list[str]:
     cheap = {name: way for name in _FIRST if (way := found.ways.get(name)) and way.low > 0 and way.difference >= _WORTH}
     best = max(cheap, key=lambda name: cheap[name].difference, default=None)
     if best:
-        sentences.append(f"First: {best} brings {cheap[best]}, and {_FIRST[best]}.")
+        sentences.append(f"First: {best}, brings {cheap[best]}, and {_FIRST[best]}.")
     else:
         sentences.append("None of the ways without training that were tried brings what can be told from luck.")
     sentences.append(_of_training(found, cheap[best] if best else None))

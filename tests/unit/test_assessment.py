@@ -35,7 +35,7 @@ def test_only_what_no_luck_explains_is_advised_and_the_best_of_it(ways, curve, q
     if cheap:
         best = max(one.difference for one in cheap.values())
         named = [name for name, one in cheap.items() if one.difference == best]
-        assert any(first[0].startswith(f"First: {name} brings {cheap[name]}") for name in named)
+        assert any(first[0].startswith(f"First: {name}, brings {cheap[name]}") for name in named)
     assert any(sentence.startswith("Full-text search alone") for sentence in said) == (
         FULL_TEXT in ways and ways[FULL_TEXT].low > 0
     )
@@ -54,8 +54,7 @@ def test_fine_tuning_is_told_by_its_largest_training(ways, curve):
 def test_where_hybrid_search_brings_most_it_comes_first_and_the_rest_follows():
     curve = [(250, way(0.01, 0.02)), (500, way(0.02, 0.015)), (1000, way(0.025, 0.01))]
     assert advice(found({HYBRID: way(0.06, 0.02), RERANKED: way(0.05, 0.02)}, curve)) == [
-        "First: hybrid (live and full-text, fused) brings +0.060 (+0.040 to +0.080), and it needs no training and no"
-        " other index.",
+        "First: hybrid, fused by rank, brings +0.060 (+0.040 to +0.080), and it needs no training and no other index.",
         "Fine-tuning on 1,000 pairs brings +0.025 (+0.015 to +0.035), less than that; the last doubling of the"
         " pairs brought +0.005, so more pairs bring little.",
         "Each new version encodes 1,000 documents: about 90 s on this machine, and 1 MB of vectors.",
