@@ -19,9 +19,9 @@ def level_of(test: int, yearly_error: float) -> float:
 
     Levels fall as 1/n², slowly at first: what comes soon after a promotion has the most to gain, and none is ever
     without hope. All of them add up to yearly_error, so by the union bound a false promotion is no likelier than that,
-    however alike the candidates are; it bears no candidates that are made after the figures of those before. A promotion,
-    true or false, begins anew. Within any year the nth test has n - 1 before it or more, so the bound holds over each
-    year too.
+    however alike the candidates are; it bears no candidates that are made after the figures of those before. A
+    promotion, true or false, begins anew. Within any year the nth test has n - 1 before it or more, so the bound holds
+    over each year too.
 
     Args:
         test: from 1.
