@@ -27,13 +27,13 @@ class GoldenJudgment(NamedTuple):
     """
     One judgment; `grade` in the source's own unit, 0 for not relevant.
 
-    `wished` says whether a gate has asked for it, or it is of the golden set; None: it was, if it is wished for now.
+    `wished` says that it answers a gate's wish; else it is of the golden set, though a gate may wish for it by chance.
     """
 
     user_query: str
     document_id: str
     grade: float
-    wished: bool | None = None
+    wished: bool = False
 
 
 class Wish(NamedTuple):
@@ -79,18 +79,27 @@ def load_golden(database: Database, judgments: Iterable[GoldenJudgment], source:
 
 
 def golden(database: Database) -> Golden:
-    """Read all judgments. An expert's counts before a model's, whatever form of the query each has, then the newest."""
+    """
+    Read all judgments. An expert's counts before a model's, whatever form of the query each has, then the newest.
+
+    A pair is of the golden set where any judgment of it is: an answer to a wish changes its grade, and takes none out.
+    """
     texts: dict[str, str] = {}
-    qrels: dict[str, dict[str, float]] = {}
-    granted: dict[str, dict[str, float]] = {}
+    grades: dict[tuple[str, str], float] = {}
+    of_the_set: set[tuple[str, str]] = set()
     with database.connection() as connection:
         for row in connection.execute(sql.postgres["golden"]):
             key = query_key(row["user_query"])
             texts.setdefault(key, row["user_query"])
-            if row["document_id"] not in qrels.get(key, {}) and row["document_id"] not in granted.get(key, {}):
-                grades = (granted if row["wished"] else qrels).setdefault(key, {})
-                grades[row["document_id"]] = float(row["grade"])
-    relevant = {key: grades for key, grades in qrels.items() if any(grade > 0 for grade in grades.values())}
+            grades.setdefault((key, row["document_id"]), float(row["grade"]))
+            if not row["wished"]:
+                of_the_set.add((key, row["document_id"]))
+    qrels: dict[str, dict[str, float]] = {}
+    granted: dict[str, dict[str, float]] = {}
+    for (key, document_id), grade in grades.items():
+        side = qrels if (key, document_id) in of_the_set else granted
+        side.setdefault(key, {})[document_id] = grade
+    relevant = {key: row for key, row in qrels.items() if any(grade > 0 for grade in row.values())}
     return Golden(texts, relevant, granted)
 
 

@@ -37,7 +37,8 @@ def load(
       relevanced golden load ./beir --split test
 
       relevanced golden load judged.jsonl    lines as {"user_query": "lazy eye", "document_id": "d1", "grade": 1};
-                                             a grade of null is not given yet, and passed over
+                                             a grade of null is not given yet, and passed over;
+                                             "wished": true, as `golden wanted` writes, answers a gate's wish
     """
     from relevanced.daemon.golden import load_golden
     from relevanced.daemon.golden_files import read_judgments
@@ -140,9 +141,9 @@ def wanted(
     from relevanced.daemon.golden_files import write_lines
 
     with opened(context) as parts:
-        rows = wishes(parts.database, limit)
+        rows = [{**row, "grade": None, "wished": True} for row in wishes(parts.database, limit)]
     if to is not None:
-        write_lines(to, [{**row, "grade": None, "wished": True} for row in rows])
+        write_lines(to, rows)
         say_outcome(as_json, f"Wrote {len(rows):,} pairs to {to}.", {"pairs": len(rows)})
     elif as_json:
         say_json(rows)
@@ -184,7 +185,7 @@ def judge(context: typer.Context, limit: Limit = 100, as_json: Json = False) -> 
         for place, (pair, grade) in enumerate(model.grades(pairs), start=1):
             unclear += grade is None
             if grade is not None:  # at once, so that what was paid for is never lost
-                judged = GoldenJudgment(pair.user_query, pair.document_id, grade)
+                judged = GoldenJudgment(pair.user_query, pair.document_id, grade, wished=True)
                 load_golden(parts.database, [judged], "llm", lambda *_: None)
                 loaded += 1
             progress("Judging", place, len(pairs))

@@ -26,7 +26,7 @@ class _Line(msgspec.Struct):
     user_query: str
     document_id: str
     grade: float | None
-    wished: bool | None = None
+    wished: bool = False  # as `golden wanted` writes
 
 
 def read_judgments(path: Path, split: str) -> Iterator[GoldenJudgment]:

@@ -7,19 +7,19 @@ CREATE TEMPORARY TABLE golden_loaded (user_query text, document_id text, grade r
 COPY pg_temp.golden_loaded (user_query, document_id, grade, wished) FROM STDIN (FORMAT BINARY);
 
 -- merge_golden --
--- The last judgment of a pair counts; what was wished for is wished for no more.
+-- The last judgment of a pair counts, and what is of the golden set stays of it; what is judged is wished for no more.
 WITH last AS (
     SELECT DISTINCT ON (user_query, document_id) user_query, document_id, grade, wished
       FROM pg_temp.golden_loaded ORDER BY user_query, document_id, ctid DESC
 ), granted AS (
     DELETE FROM relevanced.judgment_wish USING last
      WHERE judgment_wish.user_query = last.user_query AND judgment_wish.document_id = last.document_id
-    RETURNING judgment_wish.user_query, judgment_wish.document_id
 ), merged AS (
     INSERT INTO relevanced.golden_judgment AS known (user_query, document_id, source, grade, wished)
-    SELECT user_query, document_id, %(source)s::relevanced.golden_source, grade, coalesce(last.wished, granted.user_query IS NOT NULL)
-      FROM last LEFT JOIN granted USING (user_query, document_id)
-    ON CONFLICT (user_query, document_id, source) DO UPDATE SET grade = excluded.grade, judged_at = now()
+    SELECT user_query, document_id, %(source)s::relevanced.golden_source, grade, wished
+      FROM last
+    ON CONFLICT (user_query, document_id, source)
+        DO UPDATE SET grade = excluded.grade, wished = known.wished AND excluded.wished, judged_at = now()
     RETURNING user_query, document_id, wished
 )
 SELECT count(*) AS judgments, count(DISTINCT user_query) AS queries, count(*) FILTER (WHERE wished) AS wished,

@@ -132,7 +132,9 @@ def judged_again(stages: Stages, judged: Cycle, dataset: Dataset, progress: Prog
     """Let those who know the train qrels grant what the gate wished to know, and judge the same candidate again."""
     known = {query_key(text): dataset.train_qrels.get(query_id, {}) for query_id, text in dataset.train_queries.items()}
     granted = [
-        GoldenJudgment(row["user_query"], row["document_id"], float(known[key].get(row["document_id"], 0) > 0))
+        GoldenJudgment(
+            row["user_query"], row["document_id"], float(known[key].get(row["document_id"], 0) > 0), wished=True
+        )
         for row in wishes(stages.database, MOST_WISHES)
         if (key := query_key(row["user_query"])) in known
     ]

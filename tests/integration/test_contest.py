@@ -375,7 +375,9 @@ def test_what_a_gate_wished_to_know_counts_where_clicks_say_nothing(town: Town) 
     assert town.contest(rows).numbers["judged@10"] == 1
     wanted = wishes(town.parts.database, 100)
     assert {(row["user_query"], row["document_id"]) for row in wanted} == {(query, "bad") for query in HASHED[1:]}
-    load_golden(town.parts.database, [GoldenJudgment(query, "bad", 1.0) for query in HASHED[1:]], "expert", silent)
+    load_golden(
+        town.parts.database, [GoldenJudgment(query, "bad", 1.0, wished=True) for query in HASHED[1:]], "expert", silent
+    )
     told = town.contest(rows).numbers
     assert told["judged@10"] == pytest.approx(1 + 29 / 30)
     assert told["golden"] is None, "a wish is no golden set"
@@ -387,7 +389,7 @@ def test_a_query_whose_only_document_turns_out_to_be_irrelevant_is_not_asked(tow
     """Clicks had made nobody sure of it; more likely relevant than not is enough to be asked about."""
     load_documents(town.parts.database, [Document("good", "good", "good")], silent)
     wish(town.parts.database, [Wish("old1", "good", 1.0)])
-    load_golden(town.parts.database, [GoldenJudgment("old1", "good", 0.0)], "expert", silent)
+    load_golden(town.parts.database, [GoldenJudgment("old1", "good", 0.0, wished=True)], "expert", silent)
     rows = by_hash(HASHED)
     rows[1]["weight"] = 0.2
     assert town.contest(rows).numbers["queries"] == len(HASHED) - 1

@@ -90,13 +90,35 @@ def test_a_wish_is_read_by_what_it_would_tell_and_goes_once_it_is_granted(databa
         ("d2", 1.0, "Title 2"),
         ("d1", 0.6, "Title 1"),
     ]
-    outcome = load(database, ("itch", "d2", 1))
+    outcome = load_golden(database, [GoldenJudgment("itch", "d2", 1, wished=True)], "expert", silent)
     assert outcome.sentence == "Loaded 1 judgments of 1 queries, 1 of them wished for by a gate."
     assert [row["document_id"] for row in wishes(database, 9)] == ["d1"]
     found = golden(database)
     assert (found.qrels, found.granted) == ({}, {"itch": {"d2": 1.0}})
     wish(database, [Wish("itch", "d2", 3.0), Wish("itch", "d1", 0.5)])
     assert [row["document_id"] for row in wishes(database, 9)] == ["d1"], "what is judged is asked no more"
+
+
+def test_a_golden_set_keeps_what_a_gate_wishes_for_by_chance(database: Database, documents: None) -> None:
+    """A gate wishes for what a candidate shows first: without it the set would miss the very documents that count."""
+    wish(database, [Wish("itch", "d1", 1.0)])
+    outcome = load(database, ("itch", "d1", 1))
+    assert outcome.sentence == "Loaded 1 judgments of 1 queries."
+    found = golden(database)
+    assert (found.qrels, found.granted, golden_clusters(found)) == ({"itch": {"d1": 1.0}}, {}, {"itch"})
+    assert wishes(database, 9) == []
+
+
+@pytest.mark.parametrize("text", ["itch", "Itch?"])
+@pytest.mark.parametrize("source", ["expert", "llm"])
+@pytest.mark.parametrize("first", [False, True])
+def test_what_is_of_the_golden_set_stays_of_it(database: Database, text: str, source, first: bool) -> None:
+    """Whoever says it, in whatever form of the query, and whichever of the two comes first."""
+    for wished in (first, not first):
+        judgment = GoldenJudgment(text if wished else "itch", "d1", 1.0, wished)
+        load_golden(database, [judgment], source if wished else "expert", silent)
+    found = golden(database)
+    assert (found.qrels, found.granted) == ({"itch": {"d1": 1.0}}, {})
 
 
 def test_no_more_is_wished_for_than_people_can_look_through(

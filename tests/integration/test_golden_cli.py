@@ -88,6 +88,8 @@ def test_what_is_wanted_can_be_filled_in_and_loaded(give, database, tmp_path):
     status, said, _ = give("wanted")
     assert (status, "Amblyopia" in said, "A lid." in said) == (0, True, True)
     assert [row["document_id"] for row in json.loads(give("wanted", "--limit", "1", "--json")[1])] == ["d1"]
+    as_json = json.loads(give("wanted", "--limit", "1", "--json")[1])
+    assert [(row["grade"], row["wished"]) for row in as_json] == [(None, True)], "as in the file, to be filled in"
     file = tmp_path / "judge.jsonl"
     assert give("wanted", "--to", str(file)) == (0, f"Wrote 2 pairs to {file}.\n", "")
     assert lines_of(file)[0]["text"] == "Poor sight."
@@ -99,7 +101,7 @@ def test_what_is_wanted_can_be_filled_in_and_loaded(give, database, tmp_path):
 def test_what_is_written_and_loaded_again_stays_what_it_was(give, database, judged, tmp_path):
     wish(database, [Wish("lid", "d2", 0.25)])
     give("load", judged)
-    load_golden(database, [GoldenJudgment("lid", "d2", 1)], "llm", silent)
+    load_golden(database, [GoldenJudgment("lid", "d2", 1, wished=True)], "llm", silent)
     before = golden(database)
     assert (before.qrels.keys(), before.granted.keys()) == ({"lazy eye"}, {"lid"})
     for source in ("expert", "llm"):
@@ -128,6 +130,22 @@ def test_a_language_model_judges_what_is_wanted_and_what_it_leaves_unclear_stays
         "The language model judged 1 of 2 pairs. 1 of its answers could not be read, and stay wished for.\n",
     )
     assert golden(database).granted == {"lazy eye": {"d1": 1.0}}
+    assert [row["document_id"] for row in json.loads(give("wanted", "--json")[1])] == ["d2"]
+
+
+def test_what_the_language_model_judges_is_no_golden_set_though_a_gate_ends_meanwhile(give, database, tmp_path):
+    wish(database, [Wish("lazy eye", "d1", 0.5)])
+
+    def answer(_: Any) -> tuple[int, str]:
+        wish(database, [Wish("lid", "d2", 0.25)])  # as the next gate does, in place of all wishes before
+        return 200, '{"grade": 3}'
+
+    with chat(answer) as endpoint:
+        settings = tmp_path / "relevanced.toml"
+        settings.write_text(f'{settings.read_text()}\n[llm]\nmodel = "grader"\nbase_url = "{endpoint.url}/v1"\n')
+        give("judge")
+    found = golden(database)
+    assert (found.qrels, found.granted) == ({}, {"lazy eye": {"d1": 1.0}})
     assert [row["document_id"] for row in json.loads(give("wanted", "--json")[1])] == ["d2"]
 
 
