@@ -14,12 +14,8 @@ import typer
 from relevanced.daemon.console import progress_bars, say, say_json, say_table
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.opening import Json, opened
-from relevanced.daemon.ports import Progress
-from relevanced.daemon.wiring import Parts
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from relevanced.daemon.assessment import Assessment
 
 _BAR = 30  # characters of an NDCG@10 of 1
@@ -60,24 +56,24 @@ def assess(
     """
     from relevanced.daemon.assessing import assess as measure
     from relevanced.daemon.assessment import advice
-    from relevanced.daemon.documents import document_ids
-    from relevanced.daemon.judged_queries import held_out_queries, labelled_queries
+    from relevanced.daemon.lessons import lessons_of_cycle, lessons_of_labels
     from relevanced.daemon.reference import OpenAiEncoder
 
     with opened(context) as parts, progress_bars() as progress:
-        settings = parts.settings
-        documents = set(document_ids(parts.database))
+        stages = parts.stages
+        # What may be refused at once comes before what takes long.
+        before = _contexts(contexts) if contexts else None
+        references = [(name, OpenAiEncoder(name, parts.settings.llm)) for name in reference or ()]
         if qrels is not None:
-            judged = labelled_queries(qrels, documents)
+            judged, triplets = lessons_of_labels(stages, qrels, teach=curve, progress=progress)
         else:
-            k, most = settings.privacy.k, settings.gate.max_query_weight
-            judged = held_out_queries(parts.stages.directory, None, k=k, max_weight=most)
+            judged, triplets = lessons_of_cycle(stages, teach=curve)
         found = measure(
-            parts.stages,
+            stages,
             judged,
-            contexts=_contexts(contexts) if contexts else None,
-            references=[(name, OpenAiEncoder(name, settings.llm)) for name in reference or ()],
-            triplets=_triplets(parts, qrels, documents, progress) if curve else None,
+            contexts=before,
+            references=references,
+            triplets=triplets,
             most_pairs=pairs,
             progress=progress,
         )
@@ -86,30 +82,6 @@ def assess(
         say_json({"advice": sentences, **asdict(found)})
     else:
         _say(found, sentences)
-
-
-def _triplets(parts: Parts, qrels: Path | None, documents: set[str], progress: Progress) -> "pa.Table | None":
-    """What there is to teach: of labelled train queries, or of the newest cycle; None where there is nothing."""
-    import pyarrow.parquet as pq
-
-    from relevanced.daemon.beir import read_qrels, read_queries, relevant_documents
-    from relevanced.daemon.queries import query_key
-    from relevanced.daemon.teaching import triplets_of
-
-    if qrels is None:
-        files = {int(path.parent.name): path for path in parts.stages.directory.glob("*/triplets.parquet")}
-        return pq.read_table(files[max(files)]) if files else None
-    if not any((qrels / f"qrels/train.tsv{ending}").is_file() for ending in ("", ".gz")):
-        return None
-    texts = read_queries(qrels)
-    pairs = {
-        (query_key(texts[query]), name)
-        for query, row in read_qrels(qrels, "qrels/train.tsv", texts).items()
-        for name in relevant_documents(row) & documents
-    }
-    anchors = {query_key(text): text for text in texts.values()}
-    taught = {key: anchors[key] for key, _ in pairs}
-    return triplets_of(parts.stages, pairs, taught, progress) if pairs else None
 
 
 def _contexts(file: Path) -> Mapping[str, str]:

@@ -31,7 +31,7 @@ def held_out_queries(cycles: Path, cycle_id: int | None, *, k: int, max_weight: 
         max_weight: see metrics.query_weights.
     Raises: BadInput where no cycle, or not this one, holds out a query with a relevant document.
     """
-    cycle_id, file = _holdout_of(cycles, cycle_id)
+    cycle_id, file = newest_holdout(cycles, cycle_id)
     held_out = pq.read_table(file)
     by = held_out_by_of(held_out)
     qrels = {query: grades for query, grades in qrels_from(held_out).items() if by[query] in DECIDING}
@@ -91,7 +91,12 @@ def labelled_queries(directory: Path, documents: Collection[str]) -> JudgedQueri
     )
 
 
-def _holdout_of(cycles: Path, cycle_id: int | None) -> tuple[int, Path]:
+def newest_holdout(cycles: Path, cycle_id: int | None = None) -> tuple[int, Path]:
+    """
+    Find the newest cycle that holds out queries, or the one that is named, and its file.
+
+    Raises: BadInput where there is none.
+    """
     have = {int(path.parent.name): path for path in cycles.glob("*/holdout.parquet") if path.parent.name.isdecimal()}
     if not have:
         raise BadInput(

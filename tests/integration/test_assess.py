@@ -9,8 +9,7 @@ import pytest
 
 from relevanced.daemon.__main__ import run
 from tests.endpoints import endpoint
-
-ORGANS = {"heart": "cardiac", "liver": "hepatic", "kidney": "renal", "bone": "osseous", "skin": "cutaneous"}
+from tests.organs import ORGANS, write_labels
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +29,7 @@ def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten documents, and five queries of them; the words of three queries stand in their document."""
-    directory = tmp_path_factory.mktemp("labels")
-    documents = [
-        {"_id": f"{latin}{number}", "title": f"{latin} disease {number}", "text": ""}
-        for latin in ORGANS.values()
-        for number in range(2)
-    ]
-    (directory / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
-    queries = [{"_id": plain, "text": f"illness of the {plain}"} for plain in ORGANS]
-    queries += [{"_id": f"t{number}", "text": f"{latin} disease"} for number, latin in enumerate(ORGANS.values())]
-    (directory / "queries.jsonl").write_text("".join(json.dumps(one) + "\n" for one in queries))
-    (directory / "qrels").mkdir()
-    test = [f"{plain}\t{latin}0\t1\n" for plain, latin in ORGANS.items()]
-    train = [f"t{number}\t{latin}1\t1\n" for number, latin in enumerate(ORGANS.values())]
-    (directory / "qrels" / "test.tsv").write_text("".join(test))
-    (directory / "qrels" / "train.tsv").write_text("".join(train))
-    return directory
+    return write_labels(tmp_path_factory.mktemp("labels"))
 
 
 def test_before_there_are_documents_it_says_what_to_do(give, labels):
