@@ -44,11 +44,12 @@ class Asked:
     """Held-out queries that have a relevant document, by query_key."""
 
     texts: Mapping[str, str]
+    unanswered: Mapping[str, str]  # the words of deciding queries that no relevant document is known of
     qrels: Mapping[str, Mapping[str, float]]  # document_id -> P(relevant)
     weights: Mapping[str, float]
     held_out_by: Mapping[str, str]
     judged: Mapping[str, set[str]]  # documents that clicks and skips made sure of, either way
-    actors: Mapping[str, int]  # who typed it
+    actors: Mapping[str, int]  # who typed it, of the unanswered too
     kinds: Sequence[Mapping[str, str]]  # the slice of each deciding query, for each way to part them
     recent: Mapping[str, str]  # the same of all queries, by when they were first typed
     golden_texts: Mapping[str, str]  # of the golden set, by query_key
@@ -66,6 +67,7 @@ class Answers:
 
     version_id: int
     run: Run
+    unanswered: Run  # of those queries
     measures: Mapping[str, Mapping[str, float]]  # metrics.MEASURES -> query -> value, of all queries
     among_judged: Mapping[str, float]  # query -> NDCG@10 of the judged documents alone, of the deciding ones
     judged_at_10: float  # judged documents among the first ten, of the deciding ones
@@ -78,12 +80,12 @@ def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
     held_out = pq.read_table(stages.files(cycle) / "holdout.parquet")
     labels = golden(stages.database)
     qrels, judged = qrels_from(held_out), judged_documents(held_out)
-    _fill(qrels, judged, labels.granted)
+    known = {row["query_key"]: row for row in _of_queries(held_out).to_pylist()}
+    _fill(qrels, judged, {query: grades for query, grades in labels.granted.items() if query in known})
     qrels = {query: grades for query, grades in qrels.items() if grades}
-    known = {row["query_key"]: row for row in _of_queries(held_out).to_pylist() if row["query_key"] in qrels}
     by = held_out_by_of(held_out)
     held_out_by = {query: by[query] for query in qrels}
-    actors = {query: known[query].get("actors", 1) for query in qrels}
+    actors = {query: row.get("actors", 1) for query, row in known.items()}
     deciding = {query: grades for query, grades in qrels.items() if held_out_by[query] in DECIDING}
     kinds = [
         by_frequency({query: actors[query] for query in deciding}),
@@ -92,8 +94,12 @@ def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
     ]
     return Asked(
         texts={query: known[query]["user_query"] for query in qrels},
+        unanswered={
+            query: row["user_query"] for query, row in known.items() if query not in qrels and by[query] in DECIDING
+        },
         qrels=qrels,
-        weights=query_weights(held_out, stages.gate.max_query_weight),
+        # What experts have found, and no clicks, was found by being asked about.
+        weights=dict.fromkeys(qrels, 1.0) | query_weights(held_out, stages.gate.max_query_weight),
         held_out_by=held_out_by,
         judged=judged,
         actors=actors,
@@ -109,8 +115,9 @@ def _fill(
     qrels: dict[str, dict[str, float]], judged: dict[str, set[str]], granted: Mapping[str, Mapping[str, float]]
 ) -> None:
     """Let what a gate wished to know speak of documents that clicks say nothing of; of those it says nothing."""
-    for query, grades in qrels.items():
-        for name, grade in granted.get(query, {}).items():
+    for query, told in granted.items():
+        grades = qrels.setdefault(query, {})
+        for name, grade in told.items():
             if name not in judged.setdefault(query, set()):
                 judged[query].add(name)
                 if grade >= LIKELY_RELEVANT:
@@ -136,18 +143,21 @@ def answers_of(
 ) -> Answers:
     """Rank the documents for every query, exactly, and measure the ranks."""
     golden_texts = {_GOLDEN + query: text for query, text in asked.golden_texts.items()}
-    run = exact_run(stages, version_id, {**asked.texts, **golden_texts}, asked.pool, progress)
-    golden_run = {query: run.pop(_GOLDEN + query) for query in asked.golden_texts}
+    texts = {**asked.texts, **asked.unanswered, **golden_texts}
+    whole = exact_run(stages, version_id, texts, asked.pool, progress)
+    run, unanswered = ({query: whole[query] for query in some} for some in (asked.texts, asked.unanswered))
+    golden_run = {query: whole[_GOLDEN + query] for query in asked.golden_texts}
     reranked = reranking.rerank(asked.deciding(asked.texts), run, progress) if reranking else {}
-    return measured(asked, version_id, run, golden_run, reranked)
+    return measured(asked, version_id, run, unanswered, golden_run, reranked)
 
 
-def measured(asked: Asked, version_id: int, run: Run, golden_run: Run, reranked: Run) -> Answers:
+def measured(asked: Asked, version_id: int, run: Run, unanswered: Run, golden_run: Run, reranked: Run) -> Answers:
     """Measure a run of the held-out queries, one of the golden set, and what the reranker made of the first."""
     deciding = asked.deciding(run)
     return Answers(
         version_id=version_id,
         run=run,
+        unanswered=unanswered,
         measures=measures_of(asked.qrels, run),
         among_judged=ndcg_at_10(asked.deciding(asked.qrels), condensed(deciding, asked.judged)),
         judged_at_10=judged_at_10(deciding, asked.judged),

@@ -93,7 +93,7 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         **note_use(stages.database, cycle.cycle_id, {cluster_key(query) for query in queries}),
     }
 
-    wish(stages.database, wanted(asked, contests[0].answers, stages.privacy.k))
+    wish(stages.database, wanted(asked, contests[0].answers, live, stages.privacy.k))
     accepted = next((one for one in contests if one.found.verdict == "accepted"), None)
     if accepted:
         _go_on_with(stages, cycle, accepted.version_id)

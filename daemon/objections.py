@@ -19,7 +19,7 @@ from relevanced.daemon.reranking import RunReranker
 from relevanced.daemon.stages import Stages
 
 SURE = 0.95  # of the interval, both ends, by which an objection is proven
-WISHED = 5  # of the candidate's documents for a query: what is shown first weighs most
+WISHED = 5  # of a version's documents for a query: what is shown first weighs most
 EARLIER = 5  # versions that were live before, and are still kept
 
 
@@ -64,20 +64,27 @@ def worse_reranked(asked: Asked, candidate: Answers, live: Answers) -> tuple[lis
     return objections, {"difference": difference, "low": low, "high": high}
 
 
-def wanted(asked: Asked, candidate: Answers, k: int) -> list[Wish]:
+def wanted(asked: Asked, candidate: Answers, live: Answers, k: int) -> list[Wish]:
     """
-    Ask for what nobody has judged among the candidate's first documents; that would change the next verdict most.
+    Ask for what nobody has judged among the first documents, that first which may change the next verdict most.
+
+    Of both versions alike: who knows more of one's documents than of the other's finds that one better. Queries that no
+    relevant document is known of are asked about too: where live fails, nobody could click what a candidate finds.
 
     Args:
         k: actors who must have typed a query before experts read it.
     """
-    wishes = []
-    for query in asked.deciding(asked.qrels):
-        if asked.actors[query] >= k:
-            # A relevant one at this rank adds its discount, to an ideal that is 1 for one relevant document.
-            wishes += [
-                Wish(asked.texts[query], name, asked.weights[query] / log2(rank + 1))
-                for rank, name in enumerate(first_ten(candidate.run[query])[:WISHED], start=1)
-                if name not in asked.judged.get(query, ())
-            ]
+    texts = {**asked.deciding(asked.texts), **asked.unanswered}
+    gains: dict[tuple[str, str], float] = {}
+    for answers in (candidate, live):
+        runs = {**answers.run, **answers.unanswered}
+        for query, text in texts.items():
+            if asked.actors[query] < k:
+                continue
+            for rank, name in enumerate(first_ten(runs[query])[:WISHED], start=1):
+                if name not in asked.judged.get(query, ()):
+                    # A relevant one at this rank adds its discount, to an ideal that is 1 for one relevant document.
+                    gain = asked.weights.get(query, 1.0) / log2(rank + 1)
+                    gains[text, name] = max(gain, gains.get((text, name), 0.0))
+    wishes = [Wish(text, name, gain) for (text, name), gain in gains.items()]
     return sorted(wishes, key=lambda one: (-one.gain, one.user_query, one.document_id))[:MOST_WISHES]

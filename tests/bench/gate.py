@@ -74,7 +74,9 @@ def judge(directory: Path) -> None:
     runs = {name: run_of(pq.read_table(directory / f"{name}.parquet")) for name in ("candidate", "live")}
     asked = asked_of(pq.read_table(directory / "judgments.parquet"))
     loaded = time.perf_counter()
-    candidate, live = (measured(asked, number, runs[name], {}, {}) for number, name in ((2, "candidate"), (1, "live")))
+    candidate, live = (
+        measured(asked, number, runs[name], {}, {}, {}) for number, name in ((2, "candidate"), (1, "live"))
+    )
     found = contest_between(asked, candidate, live, [], GatePolicy(), 0.001, 3)
     seconds = time.perf_counter() - loaded
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
@@ -115,6 +117,7 @@ def asked_of(table: pa.Table) -> Asked:
     places = {query: ("web", "phone", "kiosk")[number % 3] for number, query in enumerate(qrels)}
     return Asked(
         texts=dict(zip(qrels, qrels, strict=True)),
+        unanswered={},
         qrels=qrels,
         weights={query: 1.0 + number % 3 for number, query in enumerate(qrels)},
         held_out_by=dict.fromkeys(qrels, "hash"),
