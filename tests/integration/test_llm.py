@@ -66,6 +66,21 @@ def test_what_is_no_clear_grade_is_none(answer):
         assert list(judge(f"{endpoint.url}/v1").grades(PAIRS[:1])) == [(PAIRS[0], None)]
 
 
+@pytest.mark.parametrize(
+    ("answer", "grade"),
+    [
+        ('<think>\nSame thing.\n</think>\n\n{"grade": 3}', 1.0),
+        ('Same thing; not {"grade": 3}.</think>{"grade": 0}', 0.0),  # of a template that opens the thoughts itself
+        ('<think></think>\n\n{"grade": 3}\n', 1.0),
+        ('<think>So {"grade": 3}', None),  # cut off
+        ('{"grade": 3}<think></think>', None),
+        ('<think></think> I would say {"grade": 3}', None),
+    ],
+)
+def test_thoughts_before_the_answer_are_passed_over(answer, grade):
+    assert read_grade(answer) == grade
+
+
 @given(st.none() | st.text() | st.integers().map(lambda grade: f'{{"grade": {grade}}}'))
 def test_whatever_is_answered_a_grade_lies_between_0_and_1(answer):
     grade = read_grade(answer)
