@@ -190,6 +190,8 @@ def judge(context: typer.Context, limit: Limit = 100, as_json: Json = False) -> 
                 loaded += 1
             progress("Judging", place, len(pairs))
         sentence = f"The language model judged {loaded:,} of {len(pairs):,} pairs."
-        if unclear:
-            sentence += f" {unclear:,} of its answers could not be read, and stay wished for."
+        if not pairs:
+            sentence = "No gate wishes for a judgment."
+        elif unclear:
+            sentence += f" {unclear:,} got no clear answer or a refusal, and stay wished for."
         say_outcome(as_json, sentence, {"wished": len(pairs), "judged": loaded, "unclear": unclear})

@@ -127,7 +127,7 @@ def test_a_language_model_judges_what_is_wanted_and_what_it_leaves_unclear_stays
         status, said, _ = give("judge")
     assert (status, said) == (
         0,
-        "The language model judged 1 of 2 pairs. 1 of its answers could not be read, and stay wished for.\n",
+        "The language model judged 1 of 2 pairs. 1 got no clear answer or a refusal, and stay wished for.\n",
     )
     assert golden(database).granted == {"lazy eye": {"d1": 1.0}}
     assert [row["document_id"] for row in json.loads(give("wanted", "--json")[1])] == ["d2"]
@@ -147,6 +147,14 @@ def test_what_the_language_model_judges_is_no_golden_set_though_a_gate_ends_mean
     found = golden(database)
     assert (found.qrels, found.granted) == ({}, {"lazy eye": {"d1": 1.0}})
     assert [row["document_id"] for row in json.loads(give("wanted", "--json")[1])] == ["d2"]
+
+
+def test_a_language_model_is_asked_nothing_where_nothing_is_wanted(give, tmp_path):
+    with chat(lambda _: (200, '{"grade": 3}')) as endpoint:
+        settings = tmp_path / "relevanced.toml"
+        settings.write_text(f'{settings.read_text()}\n[llm]\nmodel = "grader"\nbase_url = "{endpoint.url}/v1"\n')
+        assert give("judge")[:2] == (0, "No gate wishes for a judgment.\n")
+    assert endpoint.asked == []
 
 
 def test_an_endpoint_that_fails_half_way_takes_nothing_back(give, database, tmp_path):
