@@ -421,3 +421,16 @@ def test_a_better_embedder_that_worsens_the_stack_is_stopped(
     assert (found.verdict, found.numbers["objections"]) == ("rejected", ["reranked"])
     assert "but behind the reranker NDCG@10 fell by" in found.sentence
     assert found.numbers["reranked"]["high"] < 0
+
+
+def test_a_query_that_nobody_could_click_an_answer_to_is_asked_about_of_both_versions_alike(town: Town) -> None:
+    load_documents(town.parts.database, [Document(name, name, name) for name in ("good", "bad")], silent)
+    lost = [f"lost{number}" for number in range(10)]
+    town.good = {3: {*HASHED, *lost}}
+    rows = by_hash(HASHED, actors=1) + by_hash(lost, actors=3, grade=0.1, weight=0.1)
+    assert town.contest(rows).numbers["queries"] == len(HASHED)
+    asked = {(row["user_query"], row["document_id"]) for row in wishes(town.parts.database, 100)}
+    assert asked == {(query, name) for query in lost for name in ("good", "bad")}
+    told = [GoldenJudgment(query, "good", 1.0, wished=True) for query in lost[:6]]
+    load_golden(town.parts.database, told, "expert", silent)
+    assert town.contest(rows).numbers["queries"] == len(HASHED) + 6
