@@ -18,7 +18,7 @@ from relevanced.daemon.opening import Json, opened
 if TYPE_CHECKING:
     from relevanced.daemon.assessment import Assessment
 
-_BAR = 30  # characters of an NDCG@10 of 1
+_BAR = 20  # characters of an NDCG@10 of 1
 
 
 def assess(
@@ -102,12 +102,18 @@ def _contexts(file: Path) -> Mapping[str, str]:
 
 
 def _say(found: "Assessment", sentences: list[str]) -> None:
+    from relevanced.daemon.assessment import LIVE
+
     say(f"{found.queries:,} {found.source}; differences from the live model with their 95 % intervals.\n")
-    rows = [(name, f"{way.ndcg:.3f}", "█" * round(_BAR * way.ndcg), str(way)) for name, way in found.ways.items()]
-    rows += [
-        (f"fine-tuned on {pairs:,} pairs", f"{way.ndcg:.3f}", "█" * round(_BAR * way.ndcg), str(way))
-        for pairs, way in found.curve
+    pairs = f"{found.curve[-1][0]:,} pairs" if found.curve else ""
+    rows = [
+        *((name, way, "" if name == LIVE else str(way)) for name, way in found.ways.items()),
+        *((f"fine-tuned on {count:,} pairs", way, str(way)) for count, way in found.curve),
+        *((f"{name} on {pairs}", way, f"{way} from {name} on live") for name, way in found.stacked.items()),
     ]
-    say_table(("way", "NDCG@10", "", "difference"), rows)
+    say_table(
+        ("way", "NDCG@10", "", "difference"),
+        [(name, f"{way.ndcg:.3f}", "█" * round(_BAR * way.ndcg), difference) for name, way, difference in rows],
+    )
     for sentence in ["", *sentences, *found.remarks]:
         say(sentence)

@@ -7,7 +7,8 @@ Out: an Assessment; told by the command assess. Nothing of it is kept.
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ from relevanced.daemon.assessment import (
 )
 from relevanced.daemon.contrast import JudgedQueries
 from relevanced.daemon.documents import document_ids, document_texts, full_text_search
-from relevanced.daemon.errors import BadInput
+from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.exact_runs import DEPTH, Run, exact_run, pool_of, rank_exactly
 from relevanced.daemon.fusion import fuse
 from relevanced.daemon.gate import paired_interval
@@ -48,100 +49,176 @@ _PATIENCE_MS: Final = 1000  # for each, of full-text search
 class Assessor:
     """Ranks the judged queries in one way after another."""
 
-    def __init__(self, stages: Stages, judged: JudgedQueries, progress: Progress) -> None:
+    def __init__(
+        self, stages: Stages, judged: JudgedQueries, contexts: Mapping[str, str] | None, progress: Progress
+    ) -> None:
         """
         Take the parts.
 
-        Raises: BadInput before there is a live version.
+        Args:
+            contexts: document_id -> words to put before its own; None: that is not tried.
+        Raises: BadInput before there is a live version, for contexts of other documents alone, and where the reranker
+            cannot be opened.
         """
         live_id = stages.promotion.serving().live_version_id
         if live_id is None:
             raise BadInput("No version is live yet; `relevanced documents load FILE` makes the first.")
-        self._stages, self._judged, self._progress = stages, judged, progress
+        self.remarks = list(judged.remarks)  # what is to be heeded
+        self.rerank_seconds: float | None = None  # for each query
+        self._stages, self._judged, self._contexts, self._progress = stages, judged, contexts, progress
         self._live = history.version(stages.database, live_id)
         self._texts = {query: judged.texts[query] for query in judged.qrels}
-        pool = pool_of(stages, judged.documents)
-        self._pool = document_ids(stages.database) if pool is None else pool
-        self._live_run = exact_run(stages, live_id, self._texts, pool, progress)
-        self._live_ndcg = ndcg_at_10(judged.qrels, self._live_run)
+        self._all_documents = document_ids(stages.database)
+        self._pool = pool_of(stages, judged.documents)
+        self._reranking = reranking_of(stages)
+        if contexts is not None:
+            self._look_at(contexts)
 
-    def ways(self, contexts: Mapping[str, str] | None, references: Sequence[tuple[str, Encoder]]) -> dict[str, Way]:
+    def ways(self, references: Sequence[tuple[str, Encoder]]) -> dict[str, Way]:
         """
-        Measure each way that there is.
+        Measure each way that needs no training against live.
 
         Args:
-            contexts: document_id -> words to put before its own; None: that is not tried.
-            references: models beside, by their names.
+            references: models beside, by their names; as they may be elsewhere, they hear of no query whose words are
+                not to be shown.
         """
-        words = self._full_text()
-        ways = {
-            FULL_TEXT: self._way(words),
-            LIVE: self._way(self._live_run),
-            HYBRID: self._way(fuse([self._live_run, words])),
-        }
-        reranking = reranking_of(self._stages)
-        if reranking:
-            ways[RERANKED] = self._way(reranking.rerank(self._texts, self._live_run, self._progress))
-        if contexts is not None:
-            ways[CONTEXTUAL] = self._way(self._run(self._encoder(), "live, with contexts", contexts))
-        for name, encoder in references:
-            ways[name] = self._way(self._run(encoder, name))
+        live = self._live_run
+        ways = {} if self._words is None else {FULL_TEXT: self._way(self._words, live)}
+        ways[LIVE] = self._way(live, live)
+        ways |= {name: self._way(run, live) for name, run in self._live_stacked.items()}
+        told = {query: text for query, text in self._texts.items() if query in self._judged.shown}
+        if references and len(told) < len(self._texts):
+            few = f"{len(told):,} of the {len(self._texts):,} queries were typed by enough people to be told"
+            self.remarks.append(f"{few} to another model; its figures are of those.")
+        for name, encoder in references if told else ():
+            ways[name] = self._way(self._run(encoder, name, told), live, told)
         return ways
 
-    def curve(self, triplets: pa.Table, most: int) -> list[tuple[int, Way]]:
+    def curve(self, triplets: pa.Table, most: int) -> tuple[list[tuple[int, Way]], Way | None, dict[str, Way]]:
         """
         Teach the base model a share of the triplets after another, and measure each time.
 
         Args:
             triplets: as training reads them.
             most: how many are taught at most, drawn at random.
+        Returns: how many were taught, and that model against live, fewest first; the last against the one before; and
+            the last in the place of live in each way that builds on a model, against live there.
         """
-        if not len(triplets):
-            return []
         order = np.random.default_rng(0).permutation(len(triplets))[:most]
-        points = []
-        for share in SHARES:
-            some = triplets.take(np.sort(order[: max(2, round(share * len(order)))]))
-            with tempfile.TemporaryDirectory(prefix="relevanced-assess-") as folder:
-                encoder = taught(self._stages, some, Path(folder), self._progress)
-                points.append((len(some), self._way(self._run(encoder, f"what {len(some):,} pairs taught"))))
-        return points
+        if len(triplets) > most:
+            self.remarks.append(f"Of {len(triplets):,} pairs {most:,} were taught at most; --pairs takes more.")
+        base = history.base_version(self._stages.database).version_id
+        if base != self._live.version_id:
+            self.remarks.append(
+                f"Live is version {self._live.version_id}, which may be fine-tuned already; what is taught here is"
+                f" version {base}, as in a cycle."
+            )
+        self._stages.directory.mkdir(parents=True, exist_ok=True)
+        runs: list[tuple[int, Run]] = []
+        stacked: dict[str, Run] = {}
+        sizes = sorted({min(len(order), max(2, round(share * len(order)))) for share in SHARES})
+        for size in sizes if len(order) else ():
+            # Beside the cycles' files, where `forget` finds the words even if a kill leaves them there.
+            with tempfile.TemporaryDirectory(prefix="assess-", dir=self._stages.directory) as folder:
+                encoder = taught(self._stages, triplets.take(np.sort(order[:size])), Path(folder), self._progress)
+            name = f"the model that {size:,} pairs taught"
+            runs.append((size, self._run(encoder, name, self._texts)))
+            if size == sizes[-1]:
+                stacked = self._stacked(runs[-1][1], encoder, name)
+        return (
+            [(size, self._way(run, self._live_run)) for size, run in runs],
+            self._way(runs[-1][1], runs[-2][1]) if len(runs) > 1 else None,
+            {name: self._way(run, self._live_stacked[name]) for name, run in stacked.items()},
+        )
 
     def reindex(self) -> Reindex:
         """Encode some documents, and tell what all would take."""
-        names = self._pool[:: max(1, len(self._pool) // _PROBE)][:_PROBE]
+        count = len(self._all_documents)
+        names = self._all_documents[:: max(1, count // _PROBE)][:_PROBE]
         texts = list(document_texts(self._stages.database, names).values())
         encoder = self._encoder()
+        encoder.encode_documents(texts[:1])  # the first call of a model takes longer
         began = time.perf_counter()
         encoder.encode_documents(texts)
         each = (time.perf_counter() - began) / max(len(texts), 1)
-        count = len(document_ids(self._stages.database))
         return Reindex(count, each * count, 2 * encoder.dimension * count / 1e6)  # halfvec takes 2 bytes a dimension
 
-    def _encoder(self) -> Encoder:
-        return self._stages.models.open(self._live.directory)
+    @cached_property
+    def _live_run(self) -> Run:
+        return exact_run(self._stages, self._live.version_id, self._texts, self._pool, self._progress)
 
-    def _run(self, encoder: Encoder, name: str, contexts: Mapping[str, str] | None = None) -> Run:
-        names, vectors = encode_in_memory(self._stages, name, encoder, self._pool, self._progress, contexts)
-        return rank_exactly(encoder, self._texts, names, vectors)
+    @cached_property
+    def _live_stacked(self) -> dict[str, Run]:
+        return self._stacked(self._live_run, self._encoder(), "the live model")
 
-    def _full_text(self) -> Run:
-        allowed, run = set(self._pool), {}
+    @cached_property
+    def _words(self) -> Run | None:
+        """Full-text search; None where it takes too long, for a very large collection must not end the assessment."""
+        allowed = None if self._pool is None else set(self._pool)
+        run: dict[str, dict[str, float]] = {}
         keys = list(self._texts)
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             texts = list(dict.fromkeys(self._texts[key] for key in some))
-            found = full_text_search(self._stages.database, texts, DEPTH, _PATIENCE_MS)
+            try:
+                found = full_text_search(self._stages.database, texts, DEPTH, _PATIENCE_MS)
+            except Retry as error:
+                self.remarks.append(f"Full-text search, and hybrid search with it, takes too long here: {error}")
+                return None
             for key in some:
-                names = [name for name in found[self._texts[key]] if name in allowed]
+                names = [name for name in found[self._texts[key]] if allowed is None or name in allowed]
                 run[key] = {name: 1 / rank for rank, name in enumerate(names, start=1)}
             self._progress("Searching by words", min(start + _AT_ONCE, len(keys)), len(keys))
         return run
 
-    def _way(self, run: Run) -> Way:
-        ndcg = ndcg_at_10(self._judged.qrels, run)
-        difference, low, high = paired_interval(ndcg, self._live_ndcg, self._judged.weights, SURE)
-        return Way(weighted_mean(ndcg, self._judged.weights) or 0.0, difference, low, high)
+    def _look_at(self, contexts: Mapping[str, str]) -> None:
+        strangers = len(contexts.keys() - set(self._all_documents))
+        if strangers == len(contexts):
+            raise BadInput("No context is of a document that is loaded; compare their document_ids with the corpus.")
+        if strangers:
+            self.remarks.append(f"{strangers:,} of the {len(contexts):,} contexts are of no document that is loaded.")
+
+    def _encoder(self) -> Encoder:
+        return self._stages.models.open(self._live.directory)
+
+    def _stacked(self, run: Run, encoder: Encoder, name: str) -> dict[str, Run]:
+        """
+        Rank in each way that builds on a model.
+
+        Args:
+            run: the model's own.
+            name: of the model, within a sentence.
+        """
+        stacked: dict[str, Run] = {}
+        if self._words is not None:
+            stacked[HYBRID] = fuse([run, self._words])
+        if self._reranking is not None:
+            began = time.perf_counter()
+            stacked[RERANKED] = self._reranking.rerank(self._texts, run, self._progress)
+            if self.rerank_seconds is None:  # the first: what later runs have in common with it is not read again
+                self.rerank_seconds = (time.perf_counter() - began) / len(self._texts)
+        if self._contexts is not None:
+            stacked[CONTEXTUAL] = self._run(encoder, f"{name}, with contexts", self._texts, self._contexts)
+        return stacked
+
+    def _run(
+        self, encoder: Encoder, name: str, texts: Mapping[str, str], contexts: Mapping[str, str] | None = None
+    ) -> Run:
+        pool = self._all_documents if self._pool is None else self._pool
+        names, vectors = encode_in_memory(self._stages, name, encoder, pool, self._progress, contexts)
+        return rank_exactly(encoder, texts, names, vectors)
+
+    def _way(self, run: Run, against: Run, queries: Collection[str] | None = None) -> Way:
+        """
+        Measure one run against another.
+
+        Args:
+            queries: that are measured; None: all.
+        """
+        qrels = {query: row for query, row in self._judged.qrels.items() if queries is None or query in queries}
+        one, other = ndcg_at_10(qrels, run), ndcg_at_10(qrels, against)
+        weights = self._judged.weights
+        return Way(weighted_mean(one, weights) or 0.0, *paired_interval(one, other, weights, SURE))
 
 
 def assess(
@@ -158,23 +235,24 @@ def assess(
     Measure all there is to measure.
 
     Args:
+        contexts, references: see Assessor.
         triplets: to teach; None: no learning curve.
         most_pairs: of them at most.
-    Raises: BadInput before there is a live version, or when a reranker cannot be opened; Retry where an endpoint or
-        full-text search takes too long.
+    Raises: BadInput before there is a live version, or for what cannot be used; Retry where an endpoint does not
+        answer, FailStep where training fails.
     """
-    assessor = Assessor(stages, judged, progress)
+    assessor = Assessor(stages, judged, contexts, progress)
+    ways = assessor.ways(references)
     reindex = assessor.reindex()
-    ways = assessor.ways(contexts, references)
-    curve = assessor.curve(triplets, most_pairs) if triplets is not None else []
-    remarks = list(judged.remarks)
-    if triplets is not None and len(triplets) > most_pairs:
-        remarks.append(f"Of {len(triplets):,} pairs {most_pairs:,} were taught at most; --pairs takes more.")
+    curve, doubling, stacked = assessor.curve(triplets, most_pairs) if triplets is not None else ([], None, {})
     return Assessment(
         queries=len(judged.qrels),
         source=judged.source,
         ways=ways,
+        rerank_seconds=assessor.rerank_seconds,
         curve=curve,
+        doubling=doubling,
+        stacked=stacked,
         reindex=reindex,
-        remarks=remarks,
+        remarks=assessor.remarks,
     )

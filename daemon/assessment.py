@@ -5,7 +5,7 @@ In:  how each way to rank does beside the live model, how fine-tuning grows with
 costs. Out: sentences; said by the command assess.
 
 Reranking, hybrid search and contexts cost no training and no re-index for each new model, so what they bring is to be
-had first.
+had first. What a better model brings behind them is less than it brings alone, and is what fine-tuning is worth then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,17 @@ from typing import Final
 
 FULL_TEXT: Final = "full-text search"
 LIVE: Final = "live model"
-HYBRID: Final = "hybrid, fused by rank"
-RERANKED: Final = "live, reranked"
-CONTEXTUAL: Final = "live, with contexts"
-# What each costs to have, for the sentence.
-_FIRST: Final = {
-    HYBRID: "it needs no training and no other index",
-    RERANKED: "it needs no training, and time for each query",
-    CONTEXTUAL: "it needs the contexts written and one re-index",
-}
+HYBRID: Final = "hybrid search"
+RERANKED: Final = "reranking"
+CONTEXTUAL: Final = "contextual retrieval"
+WITHOUT_TRAINING: Final = (HYBRID, RERANKED, CONTEXTUAL)
 _WORTH: Final = 0.01  # NDCG@10: less is not worth the work
+_ENOUGH: Final = 100  # queries, as the gate asks for
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to rank: NDCG@10 on the judged queries, and its difference from live's with a 95 % interval."""
+    """One way to rank: NDCG@10 on the judged queries, and its difference from another's with a 95 % interval."""
 
     ndcg: float
     difference: float
@@ -38,6 +34,11 @@ class Way:
     def __str__(self) -> str:
         """Say the difference."""
         return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+    @property
+    def pays(self) -> bool:
+        """Whether it brings what is worth the work, and no luck explains it."""
+        return self.low > 0 and self.difference >= _WORTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,11 @@ class Assessment:
 
     queries: int
     source: str  # of the queries
-    ways: Mapping[str, Way]
-    curve: Sequence[tuple[int, Way]]  # pairs that it was taught, and how it does then; fewest first
+    ways: Mapping[str, Way]  # against live
+    rerank_seconds: float | None  # for each query; None: nothing was reranked
+    curve: Sequence[tuple[int, Way]]  # pairs that were taught, and what that is against live; fewest first
+    doubling: Way | None  # the last of the curve against the one before
+    stacked: Mapping[str, Way]  # ways without training: what was taught last in the place of live, against live there
     reindex: Reindex
     remarks: Sequence[str]
 
@@ -64,21 +68,21 @@ class Assessment:
 def advice(found: Assessment) -> list[str]:
     """Say what to do first, as far as the intervals tell."""
     sentences = []
-    if found.queries < 100:
-        sentences.append(f"{found.queries:,} queries tell little; judge 100 or more before you decide.")
+    if found.queries < _ENOUGH:
+        sentences.append(f"{found.queries:,} queries tell little; judge {_ENOUGH} or more before you decide.")
     words = found.ways.get(FULL_TEXT)
     if words and words.low > 0:
         sentences.append(
             f"Full-text search alone ranks better than the live model, {words}: look at the model, its prompts and its"
             " maximum length first."
         )
-    cheap = {name: way for name in _FIRST if (way := found.ways.get(name)) and way.low > 0 and way.difference >= _WORTH}
+    cheap = {name: way for name in WITHOUT_TRAINING if (way := found.ways.get(name)) and way.pays}
     best = max(cheap, key=lambda name: cheap[name].difference, default=None)
     if best:
-        sentences.append(f"First: {best}, brings {cheap[best]}, and {_FIRST[best]}.")
+        sentences.append(f"First: {best} brings {cheap[best]}; {_price(best, found)}.")
     else:
         sentences.append("None of the ways without training that were tried brings what can be told from luck.")
-    sentences.append(_of_training(found, cheap[best] if best else None))
+    sentences.append(_of_training(found, best))
     cost = found.reindex
     sentences.append(
         f"Each new version encodes {cost.documents:,} documents: about {_duration(cost.seconds)} on this machine, and"
@@ -87,20 +91,50 @@ def advice(found: Assessment) -> list[str]:
     return sentences
 
 
-def _of_training(found: Assessment, best: Way | None) -> str:
+def _price(way: str, found: Assessment) -> str:
+    """What it costs to have."""
+    if way == RERANKED:
+        return f"it needs no training, and {found.rerank_seconds or 0.0:.2f} s for each query on this machine"
+    if way == CONTEXTUAL:
+        return "it needs the contexts written, and one re-index"
+    return "it needs no training and no other index"
+
+
+def _of_training(found: Assessment, best: str | None) -> str:
+    """
+    Say what fine-tuning brings behind the best of the other ways, or alone where none pays.
+
+    Args:
+        best: of the ways without training that pay.
+    """
     if not found.curve:
         return "What fine-tuning would bring cannot be told yet: there is nothing to teach."
-    pairs, way = found.curve[-1]
+    pairs, alone = found.curve[-1]
+    behind = found.stacked.get(best) if best else None
+    brings = f"Fine-tuning on {pairs:,} pairs brings {alone}"
+    if behind:
+        brings += f" alone, and {behind} behind {best}"
+    way = behind or alone
+    if way.high < 0:
+        return f"{brings}: do not, for it ranks worse."
     if way.low <= 0:
-        return f"Fine-tuning on {pairs:,} pairs brings nothing that can be told from luck, {way}: collect more first."
-    sentence = f"Fine-tuning on {pairs:,} pairs brings {way}"
-    if best:
-        sentence += ", more than that" if way.difference > best.difference else ", less than that"
-    if len(found.curve) > 1:
-        gained = way.difference - found.curve[-2][1].difference
-        sentence += f"; the last doubling of the pairs brought {gained:+.3f}"
-        sentence += ", so more clicks will bring more" if gained >= _WORTH else ", so more pairs bring little"
-    return f"{sentence}."
+        return f"{brings}, which luck may explain: not yet. {_of_more(found)}"
+    if not way.pays:
+        return f"{brings}, which is not worth a re-index: not yet. {_of_more(found)}"
+    return f"{brings}: it is worth it{' after that' if best else ''}. {_of_more(found)}"
+
+
+def _of_more(found: Assessment) -> str:
+    """Say what more pairs would bring, by what the last doubling has brought."""
+    doubling = found.doubling
+    if doubling is None:
+        return "Collect more pairs."
+    brought = f"The last doubling of the pairs brought {doubling}"
+    if doubling.pays:
+        return f"{brought}, so more will bring more."
+    if doubling.high < _WORTH:
+        return f"{brought}, so more will bring little."
+    return f"{brought}: whether more will bring more cannot be told."
 
 
 def _duration(seconds: float) -> str:

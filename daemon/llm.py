@@ -8,7 +8,7 @@ Nothing is asked, and nothing leaves the machine, unless [llm] names a model.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +16,9 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator, SecretStr
 
 from relevanced.daemon.errors import BadInput, Retry
+
+if TYPE_CHECKING:
+    import openai
 
 GRADES: Final = 3  # the best of 0, 1, 2, 3
 _DOCUMENT_CHARACTERS: Final = 4000  # of a document that are read; what answers a query mostly says so early
@@ -79,6 +82,20 @@ class _Answer(msgspec.Struct):
     grade: Annotated[int, msgspec.Meta(ge=0, le=GRADES)]
 
 
+def open_client(policy: LlmPolicy) -> "openai.OpenAI":
+    """Open the way to the operator's endpoint."""
+    import openai  # here, since most commands do not need it
+
+    return openai.OpenAI(
+        base_url=policy.base_url,
+        # A local endpoint asks for none, and the client will not go without.
+        api_key=policy.api_key.get_secret_value() if policy.api_key else "none",
+        timeout=policy.timeout_s,
+        max_retries=policy.retries,
+        http_client=openai.DefaultHttpxClient(follow_redirects=False),  # what is sent goes there and nowhere else
+    )
+
+
 class Judge:
     """Asks for grades, in the manner of UMBRELA (arXiv:2406.06519): one pair at a time, temperature 0."""
 
@@ -90,17 +107,8 @@ class Judge:
         """
         if not policy.model:
             raise BadInput("No language model is set up; name its `model`, and mostly `base_url`, under [llm].")
-        import openai  # here, since no other command needs it
-
         self._policy = policy
-        self._client: openai.OpenAI = openai.OpenAI(
-            base_url=policy.base_url,
-            # A local endpoint asks for none, and the client will not go without.
-            api_key=policy.api_key.get_secret_value() if policy.api_key else "none",
-            timeout=policy.timeout_s,
-            max_retries=policy.retries,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),  # what is sent goes there and nowhere else
-        )
+        self._client = open_client(policy)
 
     def grades(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, float | None]]:
         """
@@ -138,11 +146,11 @@ class Judge:
             )
         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
             raise Retry(
-                f"The language model at {self._policy.base_url} does not answer: {_first_line(error)}"
+                f"The language model at {self._policy.base_url} does not answer: {first_line(error)}"
             ) from error
         except openai.APIStatusError as error:
             refusal = BadInput(
-                f"The language model at {self._policy.base_url} refused with {error.status_code}: {_first_line(error)}"
+                f"The language model at {self._policy.base_url} refused with {error.status_code}: {first_line(error)}"
                 " Look at `model` and `api_key` under [llm]."
             )
             if error.status_code in _REFUSES_THIS_ONE:
@@ -172,6 +180,7 @@ def read_grade(answer: str | None) -> float | None:
         return None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, as one sentence."""
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
     return line if line.endswith(".") else f"{line}."

@@ -6,29 +6,38 @@ In:  an endpoint in OpenAI's protocol. Out: an Encoder.
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from relevanced.daemon.errors import BadInput, Retry
-from relevanced.daemon.llm import LlmPolicy
+from relevanced.daemon.llm import LlmPolicy, first_line, open_client
 from relevanced.daemon.ports import Vectors
 
 _AT_ONCE = 100  # texts of one request
+
+
+class _Row(msgspec.Struct):
+    index: int
+    embedding: list[float]
+
+
+class _Embeddings(msgspec.Struct):
+    data: list[_Row]
 
 
 class OpenAiEncoder:
     """An embedding model behind an endpoint."""
 
     def __init__(self, model: str, policy: LlmPolicy) -> None:
-        """Take the model's name, and the endpoint and key of [llm]."""
-        import openai
+        """
+        Take the model's name, and the endpoint and key of [llm].
 
-        self._model, self._url = model, policy.base_url
-        key = policy.api_key.get_secret_value() if policy.api_key else "none"
-        self._client = openai.OpenAI(
-            base_url=policy.base_url, api_key=key, timeout=policy.timeout_s, max_retries=policy.retries
-        )
+        Raises: what encoding raises, since the dimension is asked for.
+        """
+        self._model, self._where = model, f"The embedding model {model} at {policy.base_url}"
+        self._client = open_client(policy)
         self.fingerprint = f"{policy.base_url} {model}"
-        self.dimension = self._encode(["dimension"]).shape[1]
+        self.dimension = self._ask(["dimension"]).shape[1]
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         return self._encode(texts)
@@ -37,21 +46,36 @@ class OpenAiEncoder:
         return self._encode(texts)
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
+        """
+        Ask for all vectors, some at a time.
+
+        Raises: Retry when the endpoint does not answer, BadInput when it refuses or answers something else.
+        """
+        parts = [self._ask(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)]
+        return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
+
+    def _ask(self, texts: Sequence[str]) -> Vectors:
         import openai
 
-        rows: list[list[float]] = []
+        asked = [text or " " for text in texts]  # an empty text is refused
         try:
-            for start in range(0, len(texts), _AT_ONCE):
-                some = [text or " " for text in texts[start : start + _AT_ONCE]]
-                answer = self._client.embeddings.create(model=self._model, input=some, encoding_format="float")
-                rows += [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
+            answer = self._client.embeddings.with_raw_response.create(
+                model=self._model, input=asked, encoding_format="float"
+            )
         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-            raise Retry(f"The embedding model {self._model} at {self._url} does not answer: {error}.") from error
+            raise Retry(f"{self._where} does not answer: {first_line(error)}") from error
         except openai.APIStatusError as error:
             raise BadInput(
-                f"The embedding model {self._model} at {self._url} refused with {error.status_code}; look at the name,"
-                " and at base_url and api_key under [llm]."
+                f"{self._where} refused with {error.status_code}; look at the name, and at base_url and api_key under"
+                " [llm]."
             ) from error
-        vectors: Vectors = np.array(rows, dtype=np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors
+        try:
+            rows = sorted(msgspec.json.decode(answer.content, type=_Embeddings).data, key=lambda row: row.index)
+            vectors = np.array([row.embedding for row in rows], dtype=np.float32)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise BadInput(f"{self._where} gives no embeddings; look at base_url under [llm].") from error
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True) if vectors.ndim == 2 else np.zeros(0)
+        if [row.index for row in rows] != list(range(len(asked))) or not (lengths > 0).all():
+            raise BadInput(f"{self._where} gives not one embedding for each text; another model may.")
+        unit: Vectors = vectors / lengths
+        return unit

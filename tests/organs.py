@@ -3,6 +3,14 @@
 import json
 from pathlib import Path
 
+from relevanced.consumers.documents import read_corpus
+from relevanced.daemon.config import load_settings
+from relevanced.daemon.documents import load_documents
+from relevanced.daemon.first_version import make_first_version
+from relevanced.daemon.ports import silent
+from relevanced.daemon.wiring import Parts
+from tests.tiny import make_tiny_model
+
 ORGANS = {"heart": "cardiac", "liver": "hepatic", "kidney": "renal", "bone": "osseous", "skin": "cutaneous"}
 
 
@@ -30,3 +38,13 @@ def add_query(directory: Path, split: str, query_id: str, text: str, document_id
     with (directory / "queries.jsonl").open("a") as queries, (directory / "qrels" / f"{split}.tsv").open("a") as qrels:
         queries.write(json.dumps({"_id": query_id, "text": text}) + "\n")
         qrels.write(f"{query_id}\t{document_id}\t1\n")
+
+
+def open_parts(home: Path, directory: Path) -> Parts:
+    """Load the documents and make a tiny model the first version, in a state directory of its own."""
+    directory.mkdir()
+    model = make_tiny_model(directory / "tiny")
+    parts = Parts(home, load_settings(None, {"model": {"base": str(model)}}))
+    load_documents(parts.database, read_corpus(write_labels(directory) / "corpus.jsonl"), silent)
+    make_first_version(parts.stages, parts.settings.model, silent)
+    return parts

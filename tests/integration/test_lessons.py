@@ -8,26 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from relevanced.consumers.documents import read_corpus
-from relevanced.daemon.config import load_settings
-from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import BadInput
-from relevanced.daemon.first_version import make_first_version
 from relevanced.daemon.lessons import lessons_of_cycle, lessons_of_labels
 from relevanced.daemon.ports import silent
 from relevanced.daemon.stages import Stages
-from relevanced.daemon.wiring import Parts
-from tests.organs import ORGANS, add_query, write_labels
-from tests.tiny import make_tiny_model
+from tests.organs import ORGANS, add_query, open_parts, write_labels
 
 
 @pytest.fixture(scope="module")
 def stages(new_home: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
-    model = make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-    parts = Parts(new_home(), load_settings(None, {"model": {"base": str(model)}}))
-    corpus = write_labels(tmp_path_factory.mktemp("labels")) / "corpus.jsonl"
-    load_documents(parts.database, read_corpus(corpus), silent)
-    make_first_version(parts.stages, parts.settings.model, silent)
+    parts = open_parts(new_home(), tmp_path_factory.mktemp("organs") / "labels")
     yield parts.stages
     parts.close()
 
