@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevanced.daemon.documents import document_texts
+from relevanced.daemon.errors import FailStep, Retry
 from relevanced.daemon.exact_runs import Run, exact_run, pool_of
 from relevanced.daemon.golden import golden
 from relevanced.daemon.history import version
@@ -141,13 +142,20 @@ def reranking_of(stages: Stages) -> RunReranker | None:
 def answers_of(
     stages: Stages, asked: Asked, version_id: int, reranking: RunReranker | None, progress: Progress
 ) -> Answers:
-    """Rank the documents for every query, exactly, and measure the ranks."""
+    """
+    Rank the documents for every query, exactly, and measure the ranks.
+
+    Raises: FailStep when the version's files are not as they were, or the reranker does not answer.
+    """
     golden_texts = {_GOLDEN + query: text for query, text in asked.golden_texts.items()}
     texts = {**asked.texts, **asked.unanswered, **golden_texts}
     whole = exact_run(stages, version_id, texts, asked.pool, progress)
     run, unanswered = ({query: whole[query] for query in some} for some in (asked.texts, asked.unanswered))
     golden_run = {query: whole[_GOLDEN + query] for query in asked.golden_texts}
-    reranked = reranking.rerank(asked.deciding(asked.texts), run, progress) if reranking else {}
+    try:
+        reranked = reranking.rerank(asked.deciding(asked.texts), run, progress) if reranking else {}
+    except Retry as error:  # it has been asked again and again; the daemon must not wait, or end, for a reranker
+        raise FailStep(str(error)) from error
     return measured(asked, version_id, run, unanswered, golden_run, reranked)
 
 

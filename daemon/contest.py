@@ -82,7 +82,12 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     contests = []
     for test, number in enumerate([candidate_id, *due], start=1):
         level = next_level(stages, cycle.cycle_id, test)
-        mine = answers_of(stages, asked, number, reranking, progress)
+        try:
+            mine = answers_of(stages, asked, number, reranking, progress)
+        except FailStep:
+            if number == candidate_id:
+                raise
+            continue  # one that was kept and is gone; it is let go below
         contest = contest_between(asked, mine, live, earlier, stages.gate, level, stages.privacy.k)
         contests.append(contest)
         scale = calibrate(mine.run, base.run, base.version_id)
@@ -109,7 +114,7 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     enough |= {
         number: metrics["enough_queries"]
         for number, metrics in awaited.items()
-        if number not in enough and metrics["against"] == live_id
+        if number not in due and metrics["against"] == live_id
     }
     soonest = min((number for number in enough if enough[number]), key=lambda number: enough[number] or 0, default=None)
     _reject(stages, {candidate_id, *awaited} - {soonest})

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from math import log2
 from typing import Any
 
+import structlog
+
 from relevanced.daemon.asked import Answers, Asked, answers_of
+from relevanced.daemon.errors import FailStep
 from relevanced.daemon.gate import Objection, change, paired_interval
 from relevanced.daemon.golden import MOST_WISHES, Wish
 from relevanced.daemon.history import kept_versions, lived_before
@@ -17,6 +20,8 @@ from relevanced.daemon.metrics import first_ten
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.reranking import RunReranker
 from relevanced.daemon.stages import Stages
+
+log = structlog.get_logger(__name__)
 
 SURE = 0.95  # of the interval, both ends, by which an objection is proven
 WISHED = 5  # of a version's documents for a query: what is shown first weighs most
@@ -33,7 +38,13 @@ def before_live(
     """
     kept = {version.version_id for version in kept_versions(stages.database)}
     earlier = [number for number in lived_before(stages.database) if number in kept and number != live_id][:EARLIER]
-    return [answers_of(stages, asked, number, reranking, progress) for number in earlier]
+    answers = []
+    for number in earlier:
+        try:
+            answers.append(answers_of(stages, asked, number, reranking, progress))
+        except FailStep as error:  # what is gone is no measure, and must not end every cycle to come
+            log.warning("A version that was live before cannot be compared with.", version=number, error=str(error))
+    return answers
 
 
 def worse_than_before(

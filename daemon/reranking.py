@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from annotated_types import Gt, Interval
+import tenacity
+from annotated_types import Ge, Gt, Interval
 from pydantic import SecretStr
 
 from relevanced.daemon.errors import BadInput, Retry
@@ -36,6 +37,7 @@ class RerankerPolicy:
     endpoint_model: str = ""  # the model's name at the endpoint, where that asks for one
     api_key: SecretStr | None = None  # of the endpoint; better left to RELEVANCED_RERANKER__API_KEY
     timeout_s: Annotated[float, Gt(0)] = 30.0  # of one answer of the endpoint
+    retries: Annotated[int, Ge(0)] = 4  # of one answer, with growing pauses, where the endpoint is busy or away
 
 
 class Reranker(Protocol):
@@ -89,6 +91,14 @@ class HttpReranker:
 
         Raises: Retry when the endpoint does not answer; BadInput when it refuses, or its answer is none.
         """
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Retry),
+            stop=tenacity.stop_after_attempt(1 + self._policy.retries),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=8.0),
+            reraise=True,
+        )(self._asked, query, documents)
+
+    def _asked(self, query: str, documents: Sequence[str]) -> list[float]:
         import httpx
 
         policy, where = self._policy, f"The reranker at {self._policy.model}"

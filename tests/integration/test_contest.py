@@ -17,6 +17,7 @@ from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import begin_cycle, cycle_of
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.error_budget import level_of
+from relevanced.daemon.errors import FailStep, Retry
 from relevanced.daemon.exact_runs import Run
 from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.golden import GoldenJudgment, Wish, load_golden, wish, wishes
@@ -434,3 +435,48 @@ def test_a_query_that_nobody_could_click_an_answer_to_is_asked_about_of_both_ver
     told = [GoldenJudgment(query, "good", 1.0, wished=True) for query in lost[:6]]
     load_golden(town.parts.database, told, "expert", silent)
     assert town.contest(rows).numbers["queries"] == len(HASHED) + 6
+
+
+def missing(town: Town, version_ids: set[int]) -> Callable[..., Run]:
+    def ranked(stages: Any, version_id: int, *more: Any) -> Run:
+        if version_id in version_ids:
+            raise FailStep(f"The files of version {version_id} are gone.")
+        return town.ranked(stages, version_id, *more)
+
+    return ranked
+
+
+def test_a_version_that_lived_before_and_is_gone_is_no_measure_and_ends_no_cycle(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = town.train({"base": 1}, "verified")
+    town.parts.promotion.promote(other, actor="ada", reason="for a while")
+    town.parts.promotion.promote(2, actor="ada", reason="on")
+    monkeypatch.setattr("relevanced.daemon.asked.exact_run", missing(town, {other}))
+    found = town.contest(by_hash(HASHED))
+    assert (found.verdict, found.numbers["before"]) == ("accepted", {})
+
+
+def test_a_candidate_that_was_kept_and_is_gone_is_let_go(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    enough = undecided(town).numbers["enough_queries"]
+    queries = [f"later{number}" for number in range(enough)]
+    town.good = {2: set(queries[:2]), 4: set(queries[2:5])}
+    town.train({"base": 1})
+    monkeypatch.setattr("relevanced.daemon.asked.exact_run", missing(town, {3}))
+    assert town.contest(by_hash(queries), candidate=4).numbers["tests"] == 1
+    assert town.states(3) == ["rejected"]
+
+
+class Away:
+    def score(self, query: str, documents: Any) -> list[float]:
+        raise Retry("The reranker does not answer.")
+
+
+def test_a_reranker_that_does_not_answer_ends_the_step_and_not_the_daemon(
+    new_town: Callable[..., Town], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = new_town(reranker=RerankerPolicy(model="away"))
+    monkeypatch.setattr("relevanced.daemon.asked.open_reranker", lambda _: Away())
+    load_documents(town.parts.database, [Document(name, name, name) for name in ("good", "bad")], silent)
+    with pytest.raises(FailStep, match="The reranker does not answer"):
+        town.contest(by_hash(HASHED))

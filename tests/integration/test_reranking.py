@@ -97,12 +97,18 @@ def test_an_endpoint_of_text_embeddings_inference_is_understood() -> None:
 )
 def test_an_endpoint_that_gives_no_scores_is_one_sentence(status, answer, error, sentence) -> None:
     with endpoint(lambda *_: (status, answer)) as known, pytest.raises(error, match=sentence):
-        HttpReranker(RerankerPolicy(model=f"{known.url}/rerank")).score("ear", DOCUMENTS)
+        HttpReranker(RerankerPolicy(model=f"{known.url}/rerank", retries=0)).score("ear", DOCUMENTS)
+
+
+def test_an_endpoint_that_is_busy_for_a_moment_is_asked_again() -> None:
+    answers = iter([(503, {}), (200, [{"index": 0, "score": 0.5}])])
+    with endpoint(lambda *_: next(answers)) as known:
+        assert HttpReranker(RerankerPolicy(model=known.url, retries=1)).score("ear", ["the ear"]) == [0.5]
 
 
 def test_where_nobody_listens_it_is_said() -> None:
     with pytest.raises(Retry, match=r"The reranker at http://127\.0\.0\.1:9/rerank does not answer"):
-        HttpReranker(RerankerPolicy(model="http://127.0.0.1:9/rerank")).score("ear", DOCUMENTS)
+        HttpReranker(RerankerPolicy(model="http://127.0.0.1:9/rerank", retries=0)).score("ear", DOCUMENTS)
 
 
 class ByLength:
