@@ -105,11 +105,10 @@ def _say(found: "Assessment", sentences: list[str]) -> None:
     from relevanced.daemon.assessment import LIVE
 
     say(f"{found.queries:,} {found.source}; differences from the live model with their 95 % intervals.\n")
-    pairs = f"{found.curve[-1][0]:,} pairs" if found.curve else ""
     rows = [
         *((name, way, "" if name == LIVE else str(way)) for name, way in found.ways.items()),
         *((f"fine-tuned on {count:,} pairs", way, str(way)) for count, way in found.curve),
-        *((f"{name} on {pairs}", way, f"{way} from {name} on live") for name, way in found.stacked.items()),
+        *((f"{name}, fine-tuned", way, f"{way} behind it") for name, way in found.stacked.items()),
     ]
     say_table(
         ("way", "NDCG@10", "", "difference"),

@@ -47,16 +47,27 @@ def test_each_way_is_measured_beside_live_and_advice_is_given(give, labels, tmp_
             for plain, latin in ORGANS.items()
         )
     )
-    status, said, complaint = give("assess", "--qrels", str(labels), "--contexts", str(contexts), "--json")
+    command = ["assess", "--qrels", str(labels), "--contexts", str(contexts)]
+    status, said, complaint = give(*command, "--no-curve", "--json")
     assert (status, complaint) == (0, "")
     found = json.loads(said)
     assert found["queries"] == 5
     assert found["ways"]["live model"]["difference"] == 0
     assert found["ways"]["contextual retrieval"]["ndcg"] == 1, "the words of each query stand before its document"
     assert found["ways"]["full-text search"]["ndcg"] < found["ways"]["live model"]["ndcg"]
-    assert [pairs for pairs, _ in found["curve"]] == [2, 5]
+    assert (found["curve"], found["stacked"], found["doubling"]) == ([], {}, None)
     assert found["reindex"]["documents"] == 10
     assert found["advice"][0] == "5 queries tell little; judge 100 or more before you decide."
+
+    status, said, _ = give(*command, "--pairs", "4")
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert lines[0] == "5 labelled queries of labels0; differences from the live model with their 95 % intervals."
+    for begins in ("way NDCG@10", "live model 0.", "fine-tuned on 2 pairs 0.", "fine-tuned on 4 pairs 0."):
+        assert len([line for line in lines if line.startswith(begins)]) == 1
+    for name in ("hybrid search", "contextual retrieval"):
+        assert any(line.startswith(f"{name}, fine-tuned") for line in lines)
+    assert any(line.startswith("Fine-tuning on 4 pairs brings") for line in lines)
+    assert lines[-1] == "Of 5 pairs 4 were taught at most; --pairs takes more."
     assert len(json.loads(give("versions", "--json")[1])["versions"]) == 1, "nothing of it is kept"
 
 

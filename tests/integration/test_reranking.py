@@ -9,7 +9,6 @@ from sentence_transformers import CrossEncoder
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from relevanced.daemon.errors import BadInput, Retry
-from relevanced.daemon.fusion import fuse
 from relevanced.daemon.ports import silent
 from relevanced.daemon.reranking import (
     CrossEncoderReranker,
@@ -131,10 +130,3 @@ def test_the_first_documents_are_put_in_its_order_and_what_runs_have_in_common_i
     second = reranking.rerank({"q": "words"}, {"q": {"d": 0.9, "b": 0.8, "c": 0.7, "a": 0.6}}, silent)
     assert sorted(second["q"], key=second["q"].__getitem__, reverse=True) == ["d", "b", "c"]
     assert sorted(reranker.read) == sorted(texts.values())
-
-
-def test_what_two_rankings_agree_on_is_fused_before_what_one_has_first() -> None:
-    run, other = {"q": {"a": 3.0, "b": 2.0, "c": 1.0}}, {"q": {"d": 9.0, "b": 8.0}}
-    fused = fuse([run, other])["q"]
-    assert max(fused, key=fused.__getitem__) == "b"
-    assert fused["a"] == fused["d"] == pytest.approx(1 / 61)
