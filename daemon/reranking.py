@@ -78,10 +78,17 @@ class HttpReranker:
     """An endpoint."""
 
     def __init__(self, policy: RerankerPolicy, client: "httpx.Client | None" = None) -> None:
+        """
+        Take the policy.
+
+        Raises: BadInput for a key that no header can hold.
+        """
         import httpx
 
-        key = policy.api_key
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        key = policy.api_key.get_secret_value().strip() if policy.api_key else ""  # read from a file it ends its line
+        if not (key.isascii() and key.isprintable()):
+            raise BadInput("[reranker] api_key holds a character that no key has; copy it again.")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._policy = policy
         self._client = client or httpx.Client(timeout=policy.timeout_s, headers=headers)
 

@@ -83,6 +83,19 @@ def test_an_endpoint_of_text_embeddings_inference_is_understood() -> None:
     assert (known.asked, known.keys) == ([{"query": "ear", "texts": DOCUMENTS}], [None])
 
 
+def test_a_key_read_with_the_end_of_its_line_is_that_key() -> None:
+    with endpoint(lambda *_: (200, {"results": [{"index": 0, "relevance_score": 1}]})) as known:
+        HttpReranker(RerankerPolicy(model=f"{known.url}/rerank", api_key=SecretStr("k3y\n"))).score("ear", ["x"])
+    assert known.keys == ["Bearer k3y"]
+
+
+@pytest.mark.parametrize("key", ["s3cr\net", "s3crét", "s3cr\x00et"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_told(key: str) -> None:
+    with pytest.raises(BadInput, match=r"\[reranker\] api_key holds a character that no key has") as raised:
+        HttpReranker(RerankerPolicy(model="http://127.0.0.1:9/rerank", api_key=SecretStr(key)))
+    assert "s3cr" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("status", "answer", "error", "sentence"),
     [
