@@ -5,9 +5,11 @@ In:  runs, and the words of queries and documents. Out: the same runs with their
 order. A reranker is a cross-encoder by name or directory, or an HTTP endpoint.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import tenacity
@@ -32,6 +34,9 @@ class RerankerPolicy:
     # Documents of an answer that are reranked, as many as in the stack. Each is read with its query by a model that is
     # much slower than the embedder: 1,000 queries at 20 are 20,000 pairs for each version, those in common once.
     depth: Annotated[int, Interval(ge=2, le=100)] = 20
+    # Documents read at once: one request to an endpoint, one pass of a cross-encoder. Text Embeddings Inference takes
+    # no more than 32 unless it is told to.
+    batch: Annotated[int, Interval(ge=1, le=100)] = 32
     # What the endpoint speaks: as Cohere, Jina, vLLM and Infinity do, or as Text Embeddings Inference does.
     protocol: Literal["cohere", "tei"] = "cohere"
     endpoint_model: str = ""  # the model's name at the endpoint, where that asks for one
@@ -49,7 +54,7 @@ class Reranker(Protocol):
 class CrossEncoderReranker:
     """A cross-encoder on this machine; safetensors only, and no code of the model is run."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, policy: RerankerPolicy) -> None:
         """
         Load it.
 
@@ -58,6 +63,7 @@ class CrossEncoderReranker:
         import torch
         from sentence_transformers import CrossEncoder
 
+        name = policy.model
         try:
             self._model = CrossEncoder(
                 name,
@@ -68,9 +74,15 @@ class CrossEncoderReranker:
         except Exception as error:  # the libraries raise whatever comes to them
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInput(f"[reranker] model: {name} cannot be loaded as a cross-encoder: {first}") from error
+        if self._model.num_labels != 1:
+            raise BadInput(
+                f"[reranker] model: {name} tells {self._model.num_labels} classes apart; a reranker gives one score."
+            )
+        self._batch = policy.batch
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
-        scores = self._model.predict([(query, text) for text in documents], show_progress_bar=False)
+        pairs = [(query, text) for text in documents]
+        scores = self._model.predict(pairs, batch_size=self._batch, show_progress_bar=False)
         return [float(score) for score in scores]
 
 
@@ -94,37 +106,51 @@ class HttpReranker:
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
         """
-        Ask for all at once.
+        Ask for all, a batch at a time.
 
-        Raises: Retry when the endpoint does not answer; BadInput when it refuses, or its answer is none.
+        Raises: Retry when the endpoint does not answer; BadInput when it refuses, its answer is none, or its address is
+            no URL.
         """
-        return tenacity.Retrying(
+        retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Retry),
             stop=tenacity.stop_after_attempt(1 + self._policy.retries),
             wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=8.0),
             reraise=True,
-        )(self._asked, query, documents)
+        )
+        batch = self._policy.batch
+        parts = (documents[start : start + batch] for start in range(0, len(documents), batch))
+        return list(chain.from_iterable(retrying(self._asked, query, part) for part in parts))
 
     def _asked(self, query: str, documents: Sequence[str]) -> list[float]:
         import httpx
 
         policy, where = self._policy, f"The reranker at {self._policy.model}"
-        asked: dict[str, Any] = {"query": query, "texts" if policy.protocol == "tei" else "documents": list(documents)}
+        asked: dict[str, Any] = {"query": query}
+        if policy.protocol == "tei":
+            # It refuses what is longer than its model reads; a cross-encoder here cuts it.
+            asked |= {"texts": list(documents), "truncate": True}
+        else:
+            asked["documents"] = list(documents)
         if policy.endpoint_model:
             asked["model"] = policy.endpoint_model
         try:
             answer = self._client.post(policy.model, json=asked)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise BadInput(
+                f"[reranker] model: {policy.model} is no URL; write it as http://host:port/rerank."
+            ) from error
         except httpx.HTTPError as error:
             raise Retry(f"{where} does not answer: {str(error) or type(error).__name__}.") from error
         if answer.status_code == 429 or answer.status_code >= 500:
             raise Retry(f"{where} answers with {answer.status_code}; it may be busy.")
         if answer.status_code != 200:
             raise BadInput(
-                f"{where} refused with {answer.status_code}; look at model, protocol and api_key under [reranker]."
+                f"{where} refused with {answer.status_code}; look at model, protocol, batch and api_key under"
+                " [reranker]."
             )
         try:
             scores = _scores(answer.json(), len(documents))
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise BadInput(
                 f"{where} gave no score for each document; look at protocol under [reranker], now {policy.protocol}."
             ) from None
@@ -136,7 +162,7 @@ def open_reranker(policy: RerankerPolicy) -> Reranker:
     """Open the reranker that the policy names; it is kept, for loading takes long."""
     if policy.model.startswith(("http://", "https://")):
         return HttpReranker(policy)
-    return CrossEncoderReranker(policy.model)
+    return CrossEncoderReranker(policy)
 
 
 class RunReranker:
@@ -172,6 +198,6 @@ def _scores(answer: Any, count: int) -> list[float]:
     """Read the scores by the documents' places, whichever of both protocols the answer is of."""
     rows = answer["results"] if isinstance(answer, dict) else answer
     scores = {row["index"]: float(row["relevance_score"] if "relevance_score" in row else row["score"]) for row in rows}
-    if scores.keys() != set(range(count)):
-        raise ValueError("not one score for each document")
+    if len(rows) != count or scores.keys() != set(range(count)) or not all(map(math.isfinite, scores.values())):
+        raise ValueError("not one number for each document")
     return [scores[place] for place in range(count)]
