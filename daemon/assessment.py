@@ -121,7 +121,11 @@ def _of_training(found: Assessment, best: str | None) -> str:
         return f"{brings}, which luck may explain: not yet. {_of_more(found)}"
     if not way.pays:
         return f"{brings}, which is not worth a re-index: not yet. {_of_more(found)}"
-    return f"{brings}: it is worth it{' after that' if best else ''}. {_of_more(found)}"
+    remark = ""
+    if behind and behind.ndcg < alone.ndcg:  # what helped a weak model may hold a better one back
+        both = f"alone it ranks at {alone.ndcg:.3f} then, and with {best} at {behind.ndcg:.3f}"
+        remark = f" But {both}: assess again once it is live."
+    return f"{brings}: it is worth it{' after that' if best else ''}.{remark} {_of_more(found)}"
 
 
 def _of_more(found: Assessment) -> str:

@@ -111,3 +111,15 @@ def test_with_nothing_to_teach_nothing_is_said_of_what_it_would_bring():
         "None of the ways without training that were tried brings what can be told from luck.",
         "What fine-tuning would bring cannot be told yet: there is nothing to teach.",
     ]
+
+
+def test_what_held_a_weak_model_up_and_holds_a_better_one_back_is_said():
+    def said(ndcg: float) -> str:
+        behind = {HYBRID: Way(ndcg, 0.043, 0.032, 0.053)}
+        return of_training(advice(found({HYBRID: way(0.04, 0.01)}, [(1000, way(0.1, 0.01))], stacked=behind)))
+
+    assert (
+        ". But alone it ranks at 0.600 then, and with hybrid search at 0.580: assess again once it is live. "
+        in said(0.58)
+    )
+    assert "assess again" not in said(0.61)
