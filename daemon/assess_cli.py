@@ -40,7 +40,7 @@ def assess(
         typer.Option(metavar="MODEL", help="An embedding model of [llm]'s endpoint, to measure beside; repeatable."),
     ] = None,
     curve: Annotated[bool, typer.Option(help="Fine-tune on growing parts of what there is; takes minutes.")] = True,
-    pairs: Annotated[int, typer.Option(help="How many pairs are taught at most.", min=8)] = 1000,
+    pairs: Annotated[int, typer.Option(help="How many pairs are taught at most.", min=4)] = 1000,
     as_json: Json = False,
 ) -> None:
     """

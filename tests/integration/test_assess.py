@@ -59,7 +59,8 @@ def test_each_way_is_measured_beside_live_and_advice_is_given(give, labels, tmp_
     assert found["reindex"]["documents"] == 10
     assert found["advice"][0] == "5 queries tell little; judge 100 or more before you decide."
 
-    status, said, _ = give(*command, "--pairs", "4")
+    status, said, complaint = give(*command, "--pairs", "4")
+    assert (status, complaint) == (0, "")
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert lines[0] == "5 labelled queries of labels0; differences from the live model with their 95 % intervals."
     for begins in ("way NDCG@10", "live model 0.", "fine-tuned on 2 pairs 0.", "fine-tuned on 4 pairs 0."):
