@@ -52,7 +52,8 @@ class Index:
         """
         Encode the documents (None: all) whose present content has no vector yet; return how many.
 
-        Each chunk is committed, so nothing is ever encoded twice.
+        Vectors of those that are no more go: a version that does not follow the documents would still rank them. Each
+        chunk is committed, so nothing is ever encoded twice.
 
         Raises: FailStep when the encoder is not the version's, or gives no unit vectors.
         """
@@ -64,6 +65,8 @@ class Index:
             with self._database.connection() as connection:
                 rows = embeddings.missing(connection, document_ids, after, self._policy.chunk)
             if not rows:
+                with self._database.connection() as connection:
+                    embeddings.delete_gone(connection, document_ids)
                 return done
             vectors = _encode(encoder, [document_text(row["title"], row["text"]) for row in rows], version_id)
             encoded = [
@@ -89,8 +92,6 @@ class Index:
         if not row["documents"]:
             raise FailStep("There are no documents to index; `relevanced documents load FILE` brings some.")
         encoded = self.embed(version_id, encoder, None, progress)
-        with self._database.connection() as connection:
-            embeddings.delete_gone(connection, None)
         progress(f"Building the index of version {version_id}", 0, 1)
         remark = self._build(embeddings)
         progress(f"Building the index of version {version_id}", 1, 1)
@@ -106,7 +107,7 @@ class Index:
 
         Changes behind a transaction that is still open wait for the next time.
         """
-        embeddings = self._open(version_id, encoder)
+        self._open(version_id, encoder)
         changed: set[str] = set()
         while True:
             with self._database.connection() as connection:
@@ -117,7 +118,6 @@ class Index:
             document_ids = sorted({change["document_id"] for change in changes})
             self.embed(version_id, encoder, document_ids, silent)
             with self._database.connection() as connection:
-                embeddings.delete_gone(connection, document_ids)
                 connection.execute(sql.postgres["advance_outbox"], {**changes[-1], "version_id": version_id})
             with self._database.connection() as connection:
                 connection.execute(sql.postgres["trim_outbox"])

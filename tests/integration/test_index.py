@@ -308,3 +308,14 @@ def test_a_graph_that_does_not_fit_in_memory_is_named(
         new_version(encoder), encoder, silent
     )
     assert "raise build_memory_mb, now 1, under [index]" in outcome.sentence
+
+
+def test_a_version_that_does_not_follow_forgets_deleted_documents_when_it_is_asked(
+    index: Index, new_version: NewVersion, encoder: CountingEncoder, database: Database
+) -> None:
+    load_documents(database, corpus(3), silent)
+    version_id = new_version(encoder)
+    index.embed(version_id, encoder, None, silent)
+    change(database, "DELETE FROM relevanced.document WHERE document_id = 'd0001'")
+    assert index.embed(version_id, encoder, None, silent) == 0
+    assert index.vectors(version_id, None)[0] == ["d0000", "d0002"]
