@@ -16,6 +16,7 @@ from scipy import stats
 
 from relevanced.daemon.lists import by_comma
 from relevanced.daemon.metrics import mean_and_error, mean_interval
+from relevanced.daemon.resampling import FEWEST
 
 _HORIZON: Final = 100  # times the queries at hand: who needs more than that has two versions that are alike
 
@@ -203,14 +204,14 @@ def by_golden(comparison: Comparison, golden: Comparison, policy: GatePolicy, *,
     """
     Hear the golden set beside the clicks.
 
-    It decides where the clicks are of too few queries. Where they reject what it finds better, the sentence says so;
-    harm to it is an objection, as other harm.
+    It decides where the clicks are of too few queries; whom it leaves in doubt is kept until they are enough. Where
+    they reject what it finds better, the sentence says so; harm to it is an objection, as other harm.
 
     Args:
         golden: candidate against live on the golden set.
     """
     if comparison.queries < policy.min_queries <= golden.queries:
-        return golden
+        return replace(golden, enough=comparison.enough) if golden.verdict == "inconclusive" else golden
     if comparison.verdict == "rejected" and golden.queries >= policy.min_queries and golden.low > 0:
         disagreement = f"the golden set disagrees, where {golden.found}"
         return replace(comparison, sentence=f"{comparison.sentence.removesuffix('.')}; {disagreement}.")
@@ -221,10 +222,12 @@ def golden_harm(golden: Comparison, low: float, high: float) -> Objection | None
     """
     Object where the golden set is harmed: what clicks call a gain, people who know call a loss.
 
+    Fewer than FEWEST queries prove nothing: they often fall alike, by a rank each, which looks like certainty.
+
     Args:
         low, high: ends of the interval by which harm is proven.
     """
-    if golden.queries < 2 or high >= 0:
+    if golden.queries < FEWEST or high >= 0:
         return None
     where = f"on {golden.queries:,} golden queries {change(golden.difference, low, high)}"
     return Objection("golden", proven=True, sentence=where)

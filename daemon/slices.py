@@ -14,7 +14,7 @@ import numpy as np
 
 from relevanced.daemon.gate import GatePolicy, Objection, change
 from relevanced.daemon.queries import cluster_key
-from relevanced.daemon.resampling import simultaneous_intervals
+from relevanced.daemon.resampling import FEWEST, simultaneous_intervals
 
 MOST_VALUES: Final = 10  # of an attribute that are slices of their own
 SLICED: Final = ("ndcg@10", "recall@100", "mrr@10")  # measures; slices are harmed by the first
@@ -139,13 +139,16 @@ def harmed(measured: Mapping[str, Mapping[str, Any]], policy: GatePolicy) -> lis
     """
     Object to each slice whose loss is more than is borne and no luck: a mean may hide whom it costs.
 
+    Of a few queries NDCG@10 often falls alike, by a rank each, which looks like certainty, so fewer than FEWEST prove
+    nothing.
+
     Args:
         measured: as slices_of gives it.
     """
     return [
         Objection(f"slice {name}", proven=True, sentence=_harm(name, one))
         for name, one in measured.items()
-        if one["difference"] < -policy.max_slice_loss and one["high"] < 0
+        if one["queries"] >= FEWEST and one["difference"] < -policy.max_slice_loss and one["high"] < 0
     ]
 
 

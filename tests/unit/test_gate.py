@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevanced.daemon.gate import GatePolicy, Objection, better_known, compare, weigh, with_unjudged
+from relevanced.daemon.gate import (
+    GatePolicy,
+    Objection,
+    better_known,
+    by_golden,
+    compare,
+    golden_harm,
+    weigh,
+    with_unjudged,
+)
 
 POLICY = GatePolicy(confidence=0.95, min_improvement=0.0)
 EVEN_ODDS = 0.025  # as the interval's own end
@@ -203,3 +212,20 @@ def test_a_gain_that_is_none_among_the_judged_is_doubted_where_more_of_the_candi
     )
     assert better_known(found(0.05), (9.1, 7.5)) is None
     assert better_known(found(0.0), (7.5, 9.1)) is None
+
+
+def golden_found(queries: int, mean: float, spread: float):
+    compared = arms(mean, spread, queries)
+    return compare(*compared, EVEN, GatePolicy(), 0.0045, candidate=2, live=1, what="golden queries")
+
+
+def test_golden_queries_that_fall_alike_prove_no_harm_while_they_are_few():
+    assert golden_harm(golden_found(9, -0.37, 0.0), -0.37, -0.37) is None
+    assert golden_harm(golden_found(10, -0.37, 0.0), -0.37, -0.37) is not None
+
+
+def test_whom_the_golden_set_leaves_in_doubt_waits_for_the_clicks_that_it_stands_in_for():
+    few = compare(*arms(0.05, 0.1, 40), EVEN, GatePolicy(), 0.0045, candidate=2, live=1)
+    golden = golden_found(120, 0.02, 0.1)
+    assert (golden.verdict, golden.enough is not None) == ("inconclusive", True)
+    assert by_golden(few, golden, GatePolicy(), candidate=2).enough == GatePolicy().min_queries

@@ -151,6 +151,10 @@ def test_a_slice_is_harmed_when_it_loses_more_than_is_borne_and_not_by_luck(diff
     assert bool(harmed({"tail_queries": slice_of(difference, half)}, GatePolicy())) == is_harmed
 
 
+def test_a_few_queries_that_fall_alike_prove_no_harm():
+    assert not harmed({"device tablet": {**slice_of(-0.37, 0.0), "queries": 9}}, GatePolicy())
+
+
 def test_a_harmed_slice_is_called_by_its_name():
     (objection,) = harmed({"tail_queries": slice_of(-0.05, 0.03)}, GatePolicy())
     assert (objection.reason, objection.proven) == ("slice tail_queries", True)
