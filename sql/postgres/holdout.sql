@@ -12,11 +12,13 @@ SELECT coalesce(avg(verdicts), 0)::double precision AS mean_uses, coalesce(max(v
   FROM relevanced.holdout_use WHERE cluster_hash = ANY(%(cluster_hashes)s);
 
 -- retire_holdout --
--- Let go of the clusters that were asked often enough, as long as enough of the others stay.
+-- Let go of the clusters that were asked often enough, as long as enough of the others stay. What the last gate did not
+-- ask has left the log, as rare queries do.
 UPDATE relevanced.holdout_use SET retired_at = now()
  WHERE retired_at IS NULL AND verdicts >= %(max_verdicts)s
-   AND (SELECT count(*) FROM relevanced.holdout_use WHERE retired_at IS NULL AND verdicts < %(max_verdicts)s)
-       >= %(min_kept)s;
+   AND (SELECT count(*) FROM relevanced.holdout_use
+         WHERE retired_at IS NULL AND verdicts < %(max_verdicts)s
+           AND last_cycle_id = (SELECT max(last_cycle_id) FROM relevanced.holdout_use)) >= %(min_kept)s;
 
 -- retired_holdout --
 -- The clusters that are asked no more.

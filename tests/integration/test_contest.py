@@ -336,6 +336,13 @@ def test_queries_that_were_asked_often_enough_are_asked_no_more_while_others_sta
     assert len(retire(town.parts.database, few)) == len(clusters), "what has been trained on is never asked again"
 
 
+def test_queries_that_have_left_the_log_are_none_that_stay(town: Town) -> None:
+    town.contest(by_hash(NEW))
+    town.contest(by_hash(OLD))
+    town.contest(by_hash(OLD))
+    assert retire(town.parts.database, HoldoutPolicy(max_verdicts=2, min_kept=1)) == set()
+
+
 def judged_by_experts(town: Town, queries: list[str]) -> None:
     rows = [GoldenJudgment(query, "good", 1.0) for query in queries]
     load_golden(town.parts.database, rows, "expert", silent)
