@@ -4,7 +4,7 @@ The command `assess`: is fine-tuning worth it yet?
 In:  options. Out: a table of ways to rank, a learning curve and advice; or JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +16,9 @@ from relevanced.daemon.errors import BadInput
 from relevanced.daemon.opening import Json, opened
 
 if TYPE_CHECKING:
-    from relevanced.daemon.assessment import Assessment
+    from relevanced.daemon.assessment import Assessment, Way
 
-_BAR = 20  # characters of an NDCG@10 of 1
+_BAR = 15  # characters of an NDCG@10 of 1
 
 
 def assess(
@@ -108,11 +108,17 @@ def _say(found: "Assessment", sentences: list[str]) -> None:
     rows = [
         *((name, way, "" if name == LIVE else str(way)) for name, way in found.ways.items()),
         *((f"fine-tuned on {count:,} pairs", way, str(way)) for count, way in found.curve),
-        *((f"{name}, fine-tuned", way, f"{way} behind it") for name, way in found.stacked.items()),
     ]
-    say_table(
-        ("way", "NDCG@10", "", "difference"),
-        [(name, f"{way.ndcg:.3f}", "█" * round(_BAR * way.ndcg), difference) for name, way, difference in rows],
-    )
+    _say_ways("way", rows)
+    if found.stacked:
+        say(f"\nThe model that {found.curve[-1][0]:,} pairs taught, in the place of the live model:\n")
+        _say_ways("behind it", [(name, way, str(way)) for name, way in found.stacked.items()])
     for sentence in ["", *sentences, *found.remarks]:
         say(sentence)
+
+
+def _say_ways(heading: str, rows: "Sequence[tuple[str, Way, str]]") -> None:
+    say_table(
+        (heading, "NDCG@10", "", "difference"),
+        [(name, f"{way.ndcg:.3f}", "█" * round(_BAR * way.ndcg), difference) for name, way, difference in rows],
+    )

@@ -5,6 +5,8 @@ In:  judged queries, the documents, the live model; what a cycle has mined, or p
 Out: an Assessment; told by the command assess. Nothing of it is kept.
 """
 
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from relevanced.daemon import history
@@ -113,13 +116,12 @@ class Assessor:
                 f"Live is version {self._live.version_id}, which may be fine-tuned already; what is taught here is"
                 f" version {base}, as in a cycle."
             )
-        self._stages.directory.mkdir(parents=True, exist_ok=True)
+        prefix = self._workshop()
         runs: list[tuple[int, Run]] = []
         stacked: dict[str, Run] = {}
         sizes = sorted({min(len(order), max(2, round(share * len(order)))) for share in SHARES})
         for size in sizes if len(order) else ():
-            # Beside the cycles' files, where `forget` finds the words even if a kill leaves them there.
-            with tempfile.TemporaryDirectory(prefix="assess-", dir=self._stages.directory) as folder:
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=self._stages.directory) as folder:
                 encoder = taught(self._stages, triplets.take(np.sort(order[:size])), Path(folder), self._progress)
             name = f"the model that {size:,} pairs taught"
             runs.append((size, self._run(encoder, name, self._texts)))
@@ -177,6 +179,18 @@ class Assessor:
             raise BadInput("No context is of a document that is loaded; compare their document_ids with the corpus.")
         if strangers:
             self.remarks.append(f"{strangers:,} of the {len(contexts):,} contexts are of no document that is loaded.")
+
+    def _workshop(self) -> str:
+        """
+        Clear away what a killed assessment has left, and say how the names of this one's directories begin.
+
+        They lie beside the cycles' files, where `forget` finds the words of people even so.
+        """
+        self._stages.directory.mkdir(parents=True, exist_ok=True)
+        for folder in self._stages.directory.glob("assess-*-*"):
+            if not psutil.pid_exists(int(folder.name.split("-")[1])):
+                shutil.rmtree(folder)
+        return f"assess-{os.getpid()}-"
 
     def _encoder(self) -> Encoder:
         return self._stages.models.open(self._live.directory)

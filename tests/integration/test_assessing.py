@@ -1,5 +1,8 @@
 """The assessment itself: a real database, a real tiny model that is really taught, a reranker over real HTTP."""
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +80,19 @@ def test_when_a_person_stops_it_nothing_is_left(lessons):
     with pytest.raises(KeyboardInterrupt):
         Assessor(stages, judged, None, stop).curve(triplets, 5)
     assert list(stages.directory.glob("assess-*")) == []
+
+
+def test_what_a_killed_assessment_has_left_is_cleared_away_and_that_of_another_at_work_is_not(lessons):
+    stages, judged, triplets = lessons
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, other = (stages.directory / f"assess-{pid}-x" for pid in (ended.pid, os.getpid()))
+    for folder in (left, other):
+        folder.mkdir(parents=True)
+        (folder / "triplets.parquet").touch()
+    Assessor(stages, judged, None, silent).curve(triplets[:0], 5)
+    assert list(stages.directory.glob("assess-*")) == [other]
+    shutil.rmtree(other)
 
 
 def test_contexts_of_other_documents_alone_are_refused(lessons):
