@@ -36,7 +36,7 @@ def run(arguments: list[str], *, debug: bool) -> int:
     except typer.Exit as leaving:
         return leaving.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _complain("Stopped; the next run goes on from here.", INTERRUPTED)
+        return _complain("Stopped; the same command again goes on from what is kept.", INTERRUPTED)
     except RelevancedError as error:
         if debug:
             raise

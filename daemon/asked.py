@@ -6,7 +6,7 @@ Out: queries with their judgments, weights and slices, and the measures of a ver
 objections.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import structlog
 
-from relevanced.daemon.documents import document_texts
+from relevanced.daemon.documents import document_ids, document_texts
 from relevanced.daemon.errors import FailStep, Retry
 from relevanced.daemon.exact_runs import Run, exact_run, pool_of
 from relevanced.daemon.golden import golden
@@ -35,6 +36,8 @@ from relevanced.daemon.records import Cycle
 from relevanced.daemon.reranking import RunReranker, open_reranker
 from relevanced.daemon.slices import Known, by_attribute, by_frequency, by_time, by_what_live_knew
 from relevanced.daemon.stages import Stages
+
+log = structlog.get_logger(__name__)
 
 _GOLDEN = "golden: "  # before the key of a query that may be held out as well
 DECIDING = ("hash", "both")  # held out for ever, so that no version was ever trained on them
@@ -79,11 +82,11 @@ class Answers:
 def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
     """Read what a cycle holds out."""
     held_out = pq.read_table(stages.files(cycle) / "holdout.parquet")
-    labels = golden(stages.database)
+    labels, there = golden(stages.database), set(document_ids(stages.database))
     qrels, judged = qrels_from(held_out), judged_documents(held_out)
     known = {row["query_key"]: row for row in _of_queries(held_out).to_pylist()}
     _fill(qrels, judged, {query: grades for query, grades in labels.granted.items() if query in known})
-    qrels = {query: grades for query, grades in qrels.items() if grades}
+    qrels, golden_qrels = of_documents(qrels, there), of_documents(labels.qrels, there)
     by = held_out_by_of(held_out)
     held_out_by = {query: by[query] for query in qrels}
     actors = {query: row.get("actors", 1) for query, row in known.items()}
@@ -106,10 +109,21 @@ def asked_of(stages: Stages, cycle: Cycle, live_id: int) -> Asked:
         actors=actors,
         kinds=[kind for kind in kinds if len(set(kind.values())) > 1],
         recent=by_time(held_out_by),
-        golden_texts={query: labels.texts[query] for query in labels.qrels},
-        golden_qrels=labels.qrels,
-        pool=pool_of(stages, {*held_out["document_id"].to_pylist(), *chain(*labels.qrels.values())}),
+        golden_texts={query: labels.texts[query] for query in golden_qrels},
+        golden_qrels=golden_qrels,
+        pool=pool_of(stages, there.intersection(chain(held_out["document_id"].to_pylist(), *golden_qrels.values()))),
     )
+
+
+def of_documents(
+    qrels: Mapping[str, Mapping[str, float]], document_ids: Collection[str]
+) -> dict[str, dict[str, float]]:
+    """Leave out what nobody can find, and queries that no relevant document is left of, which all answer alike."""
+    left = {
+        query: {name: grade for name, grade in grades.items() if name in document_ids}
+        for query, grades in qrels.items()
+    }
+    return {query: grades for query, grades in left.items() if any(grade > 0 for grade in grades.values())}
 
 
 def _fill(
@@ -147,9 +161,31 @@ def answers_of(
 
     Raises: FailStep when the version's files are not as they were, or the reranker does not answer.
     """
+    return _answers(asked, version_id, _ranked(stages, asked, version_id, progress), reranking, progress)
+
+
+def answers_of_whole(
+    stages: Stages, asked: Asked, version_ids: Sequence[int], reranking: RunReranker | None, progress: Progress
+) -> list[Answers]:
+    """As answers_of, of those versions whose files are whole: what is broken is no measure, and stops no other."""
+    answers = []
+    for number in version_ids:
+        try:
+            ranked = _ranked(stages, asked, number, progress)
+        except FailStep as error:
+            log.warning("A version cannot be opened, so it is not asked.", version=number, error=str(error))
+        else:
+            answers.append(_answers(asked, number, ranked, reranking, progress))
+    return answers
+
+
+def _ranked(stages: Stages, asked: Asked, version_id: int, progress: Progress) -> Run:
     golden_texts = {_GOLDEN + query: text for query, text in asked.golden_texts.items()}
     texts = {**asked.texts, **asked.unanswered, **golden_texts}
-    whole = exact_run(stages, version_id, texts, asked.pool, progress)
+    return exact_run(stages, version_id, texts, asked.pool, progress)
+
+
+def _answers(asked: Asked, version_id: int, whole: Run, reranking: RunReranker | None, progress: Progress) -> Answers:
     run, unanswered = ({query: whole[query] for query in some} for some in (asked.texts, asked.unanswered))
     golden_run = {query: whole[_GOLDEN + query] for query in asked.golden_texts}
     try:

@@ -32,20 +32,20 @@ from relevanced.daemon.assessment import (
     Way,
 )
 from relevanced.daemon.contrast import JudgedQueries
-from relevanced.daemon.documents import document_ids, document_texts, full_text_search
+from relevanced.daemon.documents import document_ids, document_texts
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.exact_runs import DEPTH, Run, exact_run, pool_of, rank_exactly
 from relevanced.daemon.fusion import fuse
 from relevanced.daemon.gate import paired_interval
 from relevanced.daemon.metrics import ndcg_at_10, weighted_mean
 from relevanced.daemon.ports import Encoder, Progress
+from relevanced.daemon.runs import ranked_by_words
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.teaching import taught
 
 SURE: Final = 0.95  # of the intervals
 SHARES: Final = (0.25, 0.5, 1.0)  # of the triplets, for the learning curve
 _PROBE: Final = 256  # documents encoded to tell how long all take
-_AT_ONCE: Final = 64  # queries of one full-text search
 _PATIENCE_MS: Final = 1000  # for each, of full-text search
 
 
@@ -156,22 +156,14 @@ class Assessor:
     @cached_property
     def _words(self) -> Run | None:
         """Full-text search; None where it takes too long, for a very large collection must not end the assessment."""
-        allowed = None if self._pool is None else set(self._pool)
-        run: dict[str, dict[str, float]] = {}
-        keys = list(self._texts)
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
-            texts = list(dict.fromkeys(self._texts[key] for key in some))
-            try:
-                found = full_text_search(self._stages.database, texts, DEPTH, _PATIENCE_MS)
-            except Retry as error:
-                self.remarks.append(f"Full-text search, and hybrid search with it, takes too long here: {error}")
-                return None
-            for key in some:
-                names = [name for name in found[self._texts[key]] if allowed is None or name in allowed]
-                run[key] = {name: 1 / rank for rank, name in enumerate(names, start=1)}
-            self._progress("Searching by words", min(start + _AT_ONCE, len(keys)), len(keys))
-        return run
+        try:
+            found = ranked_by_words(self._stages, self._texts, DEPTH, _PATIENCE_MS, self._progress)
+        except Retry as error:
+            self.remarks.append(f"Full-text search, and hybrid search with it, takes too long here: {error}")
+            return None
+        allowed = set(self._all_documents if self._pool is None else self._pool)
+        kept = {key: [name for name in names if name in allowed] for key, names in found.items()}
+        return {key: {name: 1 / rank for rank, name in enumerate(names, start=1)} for key, names in kept.items()}
 
     def _look_at(self, contexts: Mapping[str, str]) -> None:
         strangers = len(contexts.keys() - set(self._all_documents))

@@ -156,11 +156,13 @@ def _say_histogram(found: "Contrast") -> None:
 
 
 def _say_query(heading: str, one: "QueryContrast", found: "Contrast", titles: Mapping[str, str], k: int) -> None:
+    from relevanced.daemon.documents import shortened
+
     query = f'"{one.user_query}"' if one.user_query else f"a query that fewer than {k} people typed"
     say(f"\n{heading}, {one.difference:+.2f}: {query} (* judged relevant)")
     sides: list[Sequence[str]] = [
         [
-            f"{rank:2} {'*' if relevant else ' '} {_cut(titles.get(name, name))}"
+            f"{rank:2} {'*' if relevant else ' '} {shortened(titles.get(name, name), _TITLE_CHARACTERS)}"
             for rank, (name, relevant) in enumerate(top, start=1)
             if rank <= _LEADING or relevant
         ]
@@ -168,8 +170,3 @@ def _say_query(heading: str, one: "QueryContrast", found: "Contrast", titles: Ma
     ]
     rows = [tuple(side[place] if place < len(side) else "" for side in sides) for place in range(max(map(len, sides)))]
     say_table((found.first, found.second), rows)
-
-
-def _cut(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= _TITLE_CHARACTERS else f"{words[: _TITLE_CHARACTERS - 1]}…"

@@ -6,13 +6,13 @@ ranked exactly over the same documents. The candidate's vectors go into its own 
 not encode them again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from relevanced import sql
-from relevanced.daemon.asked import Answers, Asked, answers_of, asked_of, reranking_of
+from relevanced.daemon.asked import Answers, Asked, answers_of, answers_of_whole, asked_of, reranking_of
 from relevanced.daemon.calibration import calibrate
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.gate import (
@@ -27,7 +27,7 @@ from relevanced.daemon.gate import (
     with_unjudged,
 )
 from relevanced.daemon.golden import wish
-from relevanced.daemon.history import first_number, kept_candidates, note_metrics, set_state
+from relevanced.daemon.history import first_number, kept_candidates, note_metrics
 from relevanced.daemon.holdout_use import note_use
 from relevanced.daemon.metrics import MEASURES, weighted_mean
 from relevanced.daemon.objections import SURE, before_live, wanted, worse_reranked, worse_than_before
@@ -61,7 +61,8 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     Let both versions answer every held-out query, and say whether the candidate may go on.
 
     The verdict is that of the queries held out by their hash, which no version was ever trained on. A candidate that an
-    earlier cycle has kept, since it took more queries to tell, is judged beside it when there are as many.
+    earlier cycle has kept, since it took more queries to tell, is judged beside it when there are as many. What follows
+    is written at the end and at once, so that an attempt which was killed has decided nothing.
     """
     live_id, candidate_id = stages.promotion.serving().live_version_id, cycle.candidate_version_id
     if live_id is None or candidate_id is None:
@@ -77,48 +78,43 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     ]
     reranking = reranking_of(stages)
     live = answers_of(stages, asked, live_id, reranking, progress)
-    earlier = before_live(stages, asked, live_id, reranking, progress)
+    earlier = before_live(stages, asked, live_id, progress)
     base = _base(stages, asked, [live, *earlier], progress)
-    contests = []
-    for test, number in enumerate([candidate_id, *due], start=1):
-        level = next_level(stages, cycle.cycle_id, test)
-        try:
-            mine = answers_of(stages, asked, number, reranking, progress)
-        except FailStep:
-            if number == candidate_id:
-                raise
-            continue  # one that was kept and is gone; it is let go below
-        contest = contest_between(asked, mine, live, earlier, stages.gate, level, stages.privacy.k)
-        contests.append(contest)
-        scale = calibrate(mine.run, base.run, base.version_id)
-        metrics = {**contest.numbers, "calibration": scale and scale.numbers(), "against": live_id}
-        note_metrics(stages.database, number, metrics)
+    candidates = [answers_of(stages, asked, candidate_id, reranking, progress)]
+    candidates += answers_of_whole(stages, asked, due, reranking, progress)
+    contests = [
+        contest_between(
+            asked, mine, live, earlier, stages.gate, next_level(stages, cycle.cycle_id, test), stages.privacy.k
+        )
+        for test, mine in enumerate(candidates, start=1)
+    ]
+    measured = {one.version_id: _for_manifest(one, live_id, base) for one in contests}
     numbers = {
         "tests": len(contests) if max(len(queries), len(asked.golden_qrels)) >= stages.gate.min_queries else 0,
         **note_use(stages.database, cycle.cycle_id, {cluster_key(query) for query in queries}),
     }
+    wish(stages.database, wanted(asked, candidates[0], live, stages.privacy.k))
 
-    wish(stages.database, wanted(asked, contests[0].answers, live, stages.privacy.k))
     accepted = next((one for one in contests if one.found.verdict == "accepted"), None)
     if accepted:
-        _go_on_with(stages, cycle, accepted.version_id)
-        _reject(stages, {candidate_id, *awaited} - {accepted.version_id})
+        _settle(stages, cycle, measured, {candidate_id, *awaited} - {accepted.version_id}, accepted.version_id)
         return Outcome(accepted.found.sentence, {**accepted.numbers, **numbers}, "accepted")
     first = contests[0]
     numbers = {**first.numbers, **numbers}
-    if first.found.verdict == "inconclusive" and stages.trial.share:
-        running = open_trial(stages.database)
-        if running is None or gives_way(stages, running):
-            return Outcome(f"{first.found.sentence} People will tell, in a trial.", numbers, "trial")
-    enough = {one.version_id: one.found.enough for one in contests}
-    enough |= {
+    enough = {
         number: metrics["enough_queries"]
         for number, metrics in awaited.items()
         if number not in due and metrics["against"] == live_id
     }
-    soonest = min((number for number in enough if enough[number]), key=lambda number: enough[number] or 0, default=None)
-    _reject(stages, {candidate_id, *awaited} - {soonest})
-    remark = f" Version {soonest} is kept until {enough[soonest]:,} queries tell more." if soonest else ""
+    enough |= {one.version_id: one.found.enough for one in contests if one.found.enough}
+    if first.found.verdict == "inconclusive" and stages.trial.share:
+        running = open_trial(stages.database)
+        if running is None or gives_way(stages, running):
+            _settle(stages, cycle, measured, awaited.keys() - enough.keys())
+            return Outcome(f"{first.found.sentence} People will tell, in a trial.", numbers, "trial")
+    soonest = min(enough, key=lambda number: enough[number], default=None)
+    _settle(stages, cycle, measured, {candidate_id, *awaited} - {soonest})
+    remark = f" Version {soonest} is kept until {enough[soonest]:,} held-out queries tell more." if soonest else ""
     return Outcome(first.found.sentence + remark, numbers, first.found.verdict)
 
 
@@ -163,7 +159,7 @@ def contest_between(
         objections = []
     alike = dict.fromkeys(live.golden_ndcg, 1.0)
     golden = against(candidate.golden_ndcg, live.golden_ndcg, alike, what="golden queries")
-    harm = golden_harm(golden, *_ends(candidate.golden_ndcg, live.golden_ndcg))
+    harm = golden_harm(paired_interval(candidate.golden_ndcg, live.golden_ndcg, alike, SURE), golden.queries)
     objections += [harm] if harm else []
     found = with_unjudged(found, alone, judged, candidate=candidate.version_id)
     found = by_golden(found, golden, policy, candidate=candidate.version_id)
@@ -192,15 +188,9 @@ def _unjudged(asked: Asked, candidate: Answers, live: Answers) -> dict[str, floa
     return unjudged_bounds(qrels, asked.judged, candidate.run, live.run, asked.weights).numbers()
 
 
-def _ends(mine: Mapping[str, float], lives: Mapping[str, float]) -> tuple[float, float]:
-    _, low, high = paired_interval(mine, lives, dict.fromkeys(lives, 1.0), SURE)
-    return low, high
-
-
 def _measure(asked: Asked, candidate: Answers, live: Answers, name: str, confidence: float) -> dict[str, float]:
     mine, lives = (asked.deciding(arm.measures[name]) for arm in (candidate, live))
-    difference, low, high = paired_interval(mine, lives, asked.weights, confidence)
-    return {"difference": difference, "low": low, "high": high}
+    return paired_interval(mine, lives, asked.weights, confidence)._asdict()
 
 
 def _worst_hit(asked: Asked, mine: dict[str, float], lives: dict[str, float], k: int) -> list[dict[str, Any]]:
@@ -210,13 +200,31 @@ def _worst_hit(asked: Asked, mine: dict[str, float], lives: dict[str, float], k:
     return [{"user_query": asked.texts[query], "difference": losses[query]} for query in worst if losses[query] < 0]
 
 
-def _go_on_with(stages: Stages, cycle: Cycle, version_id: int) -> None:
-    """The cycle's candidate is the one that was accepted, which an earlier cycle may have trained."""
+def _for_manifest(contest: Contest, live_id: int, base: Answers) -> dict[str, Any]:
+    """What a version's manifest keeps of its gate."""
+    scale = calibrate(contest.answers.run, base.run, base.version_id)
+    return {**contest.numbers, "calibration": scale and scale.numbers(), "against": live_id}
+
+
+def _settle(
+    stages: Stages,
+    cycle: Cycle,
+    measured: Mapping[int, Mapping[str, Any]],
+    rejected: Collection[int],
+    accepted: int | None = None,
+) -> None:
+    """
+    Write what was measured and what follows, all of it or nothing: half of it would leave a version that nobody awaits.
+
+    Args:
+        measured: version -> what its manifest keeps.
+        accepted: the cycle's candidate from now on, which an earlier cycle may have trained; None: as it was.
+    """
     with stages.database.connection() as connection:
-        row = {"cycle_id": cycle.cycle_id, "version_id": version_id}
-        connection.execute(sql.postgres["replace_candidate"], row)
-
-
-def _reject(stages: Stages, version_ids: set[int]) -> None:
-    for version_id in version_ids:
-        set_state(stages.database, version_id, "rejected")
+        for number, metrics in measured.items():
+            note_metrics(connection, number, metrics)
+        if accepted:
+            row = {"cycle_id": cycle.cycle_id, "version_id": accepted}
+            connection.execute(sql.postgres["replace_candidate"], row)
+        for number in sorted(rejected):
+            connection.execute(sql.postgres["set_version_state"], {"version_id": number, "state": "rejected"})

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from relevanced.daemon.contrast import Contrast, MeasureContrast, QueryContrast, capitalised
 from relevanced.daemon.contrast_plot import draw
+from relevanced.daemon.documents import shortened
 
 LEADING: Final = 5  # documents of a query that are listed whether or not they are relevant
 _NARROW: Final = 360  # pixels of the plot on a phone
@@ -101,6 +102,4 @@ def _shown(one: QueryContrast, titles: Mapping[str, str]) -> dict[str, Any]:
 def _documents(top: Sequence[tuple[str, bool]], titles: Mapping[str, str]) -> Iterator[_Document]:
     for rank, (name, is_relevant) in enumerate(top, start=1):
         if rank <= LEADING or is_relevant:
-            title = " ".join(titles.get(name, name).split()) or name
-            cut = title if len(title) <= _TITLE_CHARACTERS else f"{title[: _TITLE_CHARACTERS - 1]}…"
-            yield _Document(rank, cut, is_relevant)
+            yield _Document(rank, shortened(titles.get(name, ""), _TITLE_CHARACTERS) or name, is_relevant)

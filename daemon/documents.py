@@ -66,6 +66,12 @@ def document_titles(database: Database, document_ids: Sequence[str]) -> dict[str
         return {row["document_id"]: row["title"].strip() or row["text"].strip() for row in rows}
 
 
+def shortened(title: str, characters: int) -> str:
+    """A title on one line, cut where it is longer."""
+    words = " ".join(title.split())
+    return words if len(words) <= characters else f"{words[: characters - 1]}…"
+
+
 def full_text_search(database: Database, texts: Sequence[str], k: int, patience_ms: int) -> dict[str, list[str]]:
     """
     Find the documents that hold words of each text: text -> at most k document_ids, best first.

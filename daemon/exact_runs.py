@@ -38,6 +38,8 @@ def rank_exactly(encoder: Encoder, queries: Mapping[str, str], names: Sequence[s
         names: document of each row of vectors, float32 (n, dimension).
     Returns: query -> document_id -> score, the best DEPTH.
     """
+    if not names:
+        return {key: {} for key in queries}
     run: Run = {}
     keys = list(queries)
     for start in range(0, len(keys), AT_ONCE):

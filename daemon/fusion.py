@@ -7,7 +7,7 @@ In:  runs. Out: a run; measured by assessing.
 from collections.abc import Sequence
 from typing import Final
 
-from relevanced.daemon.metrics import Run
+from relevanced.daemon.metrics import Run, best_first
 
 _K: Final = 60  # as published: what is first in one ranking alone stands behind what is third in both
 
@@ -23,6 +23,6 @@ def fuse(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     for run in runs:
         for query, scores in run.items():
             sums = fused.setdefault(query, {})
-            for rank, name in enumerate(sorted(scores, key=scores.__getitem__, reverse=True), start=1):
+            for rank, name in enumerate(best_first(scores), start=1):
                 sums[name] = sums.get(name, 0.0) + 1 / (_K + rank)
     return fused

@@ -8,7 +8,7 @@ be held against it (objections); read by the step gate and the dashboard.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from annotated_types import Ge, Interval
 from pydantic import BeforeValidator
@@ -55,6 +55,14 @@ class GatePolicy:
     approval: Literal["automatic", "manual"] = "automatic"
 
 
+class Difference(NamedTuple):
+    """A mean difference, candidate minus live, and both ends of its interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """
@@ -75,16 +83,14 @@ class Comparison:
     sentence: str
 
     @property
-    def interval(self) -> tuple[float, float, float]:
+    def interval(self) -> Difference:
         """The mean difference and both ends."""
-        return self.difference, self.low, self.high
+        return Difference(self.difference, self.low, self.high)
 
     def numbers(self) -> dict[str, float | None]:
         """Give the figures for the dashboard and the version's metrics."""
         return {
-            "difference": self.difference,
-            "low": self.low,
-            "high": self.high,
+            **self.interval._asdict(),
             "queries": self.queries,
             "luck": self.luck,
             "enough_queries": self.enough,
@@ -155,14 +161,13 @@ def compare(
 
 def paired_interval(
     candidate_ndcg: Mapping[str, float], live_ndcg: Mapping[str, float], weights: Mapping[str, float], confidence: float
-) -> tuple[float, float, float]:
+) -> Difference:
     """Give the weighted mean of the differences, candidate minus live, and both ends of its interval; see compare."""
-    asked = sorted(live_ndcg)
-    if not asked:
-        return 0.0, -1.0, 1.0
-    differences = [candidate_ndcg[query] - live_ndcg[query] for query in asked]
-    mean, low, high = mean_interval(differences, confidence, [weights[query] for query in asked])
-    return mean, max(low, -1.0), min(high, 1.0)  # no difference of two NDCG lies outside
+    if not live_ndcg:
+        return Difference(0.0, -1.0, 1.0)
+    differences, counts = _paired(candidate_ndcg, live_ndcg, weights)
+    mean, low, high = mean_interval(differences, confidence, counts)
+    return Difference(mean, max(low, -1.0), min(high, 1.0))  # no difference of two NDCG lies outside
 
 
 def with_unjudged(
@@ -218,19 +223,19 @@ def by_golden(comparison: Comparison, golden: Comparison, policy: GatePolicy, *,
     return comparison
 
 
-def golden_harm(golden: Comparison, low: float, high: float) -> Objection | None:
+def golden_harm(difference: Difference, queries: int) -> Objection | None:
     """
     Object where the golden set is harmed: what clicks call a gain, people who know call a loss.
 
     Fewer than FEWEST queries prove nothing: they often fall alike, by a rank each, which looks like certainty.
 
     Args:
-        low, high: ends of the interval by which harm is proven.
+        difference: on the golden set, with the interval by which harm is proven.
+        queries: of the golden set.
     """
-    if golden.queries < FEWEST or high >= 0:
+    if queries < FEWEST or difference.high >= 0:
         return None
-    where = f"on {golden.queries:,} golden queries {change(golden.difference, low, high)}"
-    return Objection("golden", proven=True, sentence=where)
+    return Objection("golden", proven=True, sentence=f"on {queries:,} golden queries {change(*difference)}")
 
 
 def weigh(comparison: Comparison, objections: Sequence[Objection], *, candidate: int) -> Comparison:
@@ -269,14 +274,20 @@ def _luck(
     candidate_ndcg: Mapping[str, float], live_ndcg: Mapping[str, float], weights: Mapping[str, float]
 ) -> tuple[float, float]:
     """The one-sided p-value of a gain, by Student's t as the interval, and the standard error of the mean."""
-    asked = sorted(live_ndcg)
-    if len(asked) < 2:
+    if len(live_ndcg) < 2:
         return 1.0, 1.0
-    differences = [candidate_ndcg[query] - live_ndcg[query] for query in asked]
-    mean, error = mean_and_error(differences, [weights[query] for query in asked])
+    mean, error = mean_and_error(*_paired(candidate_ndcg, live_ndcg, weights))
     if not error:
         return float(mean <= 0), 0.0
-    return float(stats.t.sf(mean / error, len(asked) - 1)), error
+    return float(stats.t.sf(mean / error, len(live_ndcg) - 1)), error
+
+
+def _paired(
+    candidate_ndcg: Mapping[str, float], live_ndcg: Mapping[str, float], weights: Mapping[str, float]
+) -> tuple[list[float], list[float]]:
+    """The difference of each query, and its weight."""
+    queries = sorted(live_ndcg)
+    return [candidate_ndcg[query] - live_ndcg[query] for query in queries], [weights[query] for query in queries]
 
 
 def _one_in(chance: float) -> str:

@@ -137,6 +137,7 @@ def wanted(
 
       relevanced golden load judge.jsonl                       what is left at null is passed over
     """
+    from relevanced.daemon.documents import shortened
     from relevanced.daemon.golden import wishes
     from relevanced.daemon.golden_files import write_lines
 
@@ -154,7 +155,7 @@ def wanted(
                 (
                     row["user_query"],
                     row["document_id"],
-                    (row["title"] or row["text"])[:_TITLE_CHARACTERS],
+                    shortened(row["title"] or row["text"], _TITLE_CHARACTERS),
                     f"{row['gain']:.2f}",
                 )
                 for row in rows

@@ -12,7 +12,7 @@ import msgspec
 
 from relevanced.daemon.beir import read_qrels, read_queries
 from relevanced.daemon.errors import BadInput
-from relevanced.daemon.files import read_lines, write_text
+from relevanced.daemon.files import read_lines, write_asked
 from relevanced.daemon.golden import MAX_PAIR_BYTES, GoldenJudgment
 
 # A scale of percent. Beside a larger grade all others would vanish, for they are shares of the largest.
@@ -66,10 +66,7 @@ def write_lines(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
     Raises: BadInput when the file cannot be written.
     """
-    try:
-        write_text(file, "".join(f"{msgspec.json.encode(line).decode()}\n" for line in lines))
-    except OSError as error:
-        raise BadInput(f"{file} cannot be written: {error.strerror or error}.") from error
+    write_asked(file, "".join(f"{msgspec.json.encode(line).decode()}\n" for line in lines))
 
 
 def _checked(place: str, row: GoldenJudgment) -> GoldenJudgment:

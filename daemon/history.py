@@ -126,9 +126,9 @@ def complete_version(
     _write(database, "complete_version", version_id=version_id, **values)
 
 
-def note_metrics(database: Database, version_id: int, metrics: Mapping[str, Any]) -> None:
-    """Add what the gate measured to the version's manifest."""
-    _write(database, "note_metrics", version_id=version_id, metrics=Jsonb(dict(metrics)))
+def note_metrics(connection: psycopg.Connection[DictRow], version_id: int, metrics: Mapping[str, Any]) -> None:
+    """Add what the gate measured to the version's manifest, in the transaction that acts on it."""
+    connection.execute(sql.postgres["note_metrics"], {"version_id": version_id, "metrics": Jsonb(dict(metrics))})
 
 
 def set_state(database: Database, version_id: int, state: VersionState) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from annotated_types import Ge, Gt, Interval
 from pydantic import AfterValidator, SecretStr
 
+from relevanced.daemon.endpoints import first_line, key_of
 from relevanced.daemon.errors import BadInput, Retry
 
 if TYPE_CHECKING:
@@ -83,13 +84,17 @@ class _Answer(msgspec.Struct):
 
 
 def open_client(policy: LlmPolicy) -> "openai.OpenAI":
-    """Open the way to the operator's endpoint."""
+    """
+    Open the way to the operator's endpoint.
+
+    Raises: BadInput for a key that no header can hold.
+    """
     import openai  # here, since most commands do not need it
 
     return openai.OpenAI(
         base_url=policy.base_url,
         # A local endpoint asks for none, and the client will not go without.
-        api_key=policy.api_key.get_secret_value() if policy.api_key else "none",
+        api_key=key_of(policy.api_key, "llm") or "none",
         timeout=policy.timeout_s,
         max_retries=policy.retries,
         http_client=openai.DefaultHttpxClient(follow_redirects=False),  # what is sent goes there and nowhere else
@@ -178,9 +183,3 @@ def read_grade(answer: str | None) -> float | None:
         return msgspec.json.decode(thoughts_and_answer[-1], type=_Answer).grade / GRADES
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, as one sentence."""
-    line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return line if line.endswith(".") else f"{line}."

@@ -126,9 +126,14 @@ def condensed(run: Run, judged: Mapping[str, Collection[str]]) -> dict[str, dict
     return kept
 
 
+def best_first(scores: Mapping[str, float]) -> list[str]:
+    """The documents of one query of a run in their order."""
+    return sorted(scores, key=scores.__getitem__, reverse=True)
+
+
 def first_ten(scores: Mapping[str, float]) -> list[str]:
-    """The documents of one query of a run that a page shows, best first."""
-    return sorted(scores, key=scores.__getitem__, reverse=True)[:10]
+    """Those that a page shows."""
+    return best_first(scores)[:10]
 
 
 def judged_at_10(run: Run, judged: Mapping[str, Collection[str]]) -> float:

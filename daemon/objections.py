@@ -9,42 +9,28 @@ from collections.abc import Sequence
 from math import log2
 from typing import Any
 
-import structlog
-
-from relevanced.daemon.asked import Answers, Asked, answers_of
-from relevanced.daemon.errors import FailStep
+from relevanced.daemon.asked import Answers, Asked, answers_of_whole
 from relevanced.daemon.gate import Objection, change, paired_interval
 from relevanced.daemon.golden import MOST_WISHES, Wish
 from relevanced.daemon.history import kept_versions, lived_before
 from relevanced.daemon.metrics import first_ten
 from relevanced.daemon.ports import Progress
-from relevanced.daemon.reranking import RunReranker
 from relevanced.daemon.stages import Stages
-
-log = structlog.get_logger(__name__)
 
 SURE = 0.95  # of the interval, both ends, by which an objection is proven
 WISHED = 5  # of a version's documents for a query: what is shown first weighs most
 EARLIER = 5  # versions that were live before, and are still kept
 
 
-def before_live(
-    stages: Stages, asked: Asked, live_id: int, reranking: RunReranker | None, progress: Progress
-) -> list[Answers]:
+def before_live(stages: Stages, asked: Asked, live_id: int, progress: Progress) -> list[Answers]:
     """
-    Let versions that were live before answer too.
+    Let versions that were live before answer too, without the reranker, which takes longer than all else.
 
     Each promotion may lose what no single comparison tells from luck; many in a row would drift away unseen.
     """
     kept = {version.version_id for version in kept_versions(stages.database)}
     earlier = [number for number in lived_before(stages.database) if number in kept and number != live_id][:EARLIER]
-    answers = []
-    for number in earlier:
-        try:
-            answers.append(answers_of(stages, asked, number, reranking, progress))
-        except FailStep as error:  # what is gone is no measure, and must not end every cycle to come
-            log.warning("A version that was live before cannot be compared with.", version=number, error=str(error))
-    return answers
+    return answers_of_whole(stages, asked, earlier, None, progress)
 
 
 def worse_than_before(
@@ -55,10 +41,10 @@ def worse_than_before(
     mine = asked.deciding(candidate.measures["ndcg@10"])
     for other in earlier:
         theirs = asked.deciding(other.measures["ndcg@10"])
-        difference, low, high = paired_interval(mine, theirs, asked.weights, SURE)
-        found[str(other.version_id)] = {"difference": difference, "low": low, "high": high}
-        if mine and high < 0:
-            against = f"against version {other.version_id}, which was live before, {change(difference, low, high)}"
+        difference = paired_interval(mine, theirs, asked.weights, SURE)
+        found[str(other.version_id)] = difference._asdict()
+        if difference.high < 0:
+            against = f"against version {other.version_id}, which was live before, {change(*difference)}"
             objections.append(Objection(f"version {other.version_id}", proven=True, sentence=against))
     return objections, found
 
@@ -67,12 +53,9 @@ def worse_reranked(asked: Asked, candidate: Answers, live: Answers) -> tuple[lis
     """Object where the candidate is worse behind the team's reranker; give the difference too, None without one."""
     if not candidate.reranked_ndcg:
         return [], None
-    difference, low, high = paired_interval(candidate.reranked_ndcg, live.reranked_ndcg, asked.weights, SURE)
-    objections = []
-    if high < 0:
-        behind = f"behind the reranker {change(difference, low, high)}"
-        objections.append(Objection("reranked", proven=True, sentence=behind))
-    return objections, {"difference": difference, "low": low, "high": high}
+    difference = paired_interval(candidate.reranked_ndcg, live.reranked_ndcg, asked.weights, SURE)
+    behind = Objection("reranked", proven=True, sentence=f"behind the reranker {change(*difference)}")
+    return [behind] if difference.high < 0 else [], difference._asdict()
 
 
 def wanted(asked: Asked, candidate: Answers, live: Answers, k: int) -> list[Wish]:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from relevanced.daemon.endpoints import first_line
 from relevanced.daemon.errors import BadInput, Retry
-from relevanced.daemon.llm import LlmPolicy, first_line, open_client
+from relevanced.daemon.llm import LlmPolicy, open_client
 from relevanced.daemon.ports import Vectors
 
 _AT_ONCE = 100  # texts of one request

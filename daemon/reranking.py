@@ -16,8 +16,9 @@ import tenacity
 from annotated_types import Ge, Gt, Interval
 from pydantic import SecretStr
 
+from relevanced.daemon.endpoints import first_line, key_of
 from relevanced.daemon.errors import BadInput, Retry
-from relevanced.daemon.metrics import Run
+from relevanced.daemon.metrics import Run, best_first
 from relevanced.daemon.ports import Progress
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ class CrossEncoderReranker:
                 model_kwargs={"use_safetensors": True},
             )
         except Exception as error:  # the libraries raise whatever comes to them
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BadInput(f"[reranker] model: {name} cannot be loaded as a cross-encoder: {first}") from error
+            raise BadInput(
+                f"[reranker] model: {name} cannot be loaded as a cross-encoder: {first_line(error)}"
+            ) from error
         if self._model.num_labels != 1:
             raise BadInput(
                 f"[reranker] model: {name} tells {self._model.num_labels} classes apart; a reranker gives one score."
@@ -97,9 +99,7 @@ class HttpReranker:
         """
         import httpx
 
-        key = policy.api_key.get_secret_value().strip() if policy.api_key else ""  # read from a file it ends its line
-        if not (key.isascii() and key.isprintable()):
-            raise BadInput("[reranker] api_key holds a character that no key has; copy it again.")
+        key = key_of(policy.api_key, "reranker")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._policy = policy
         self._client = client or httpx.Client(timeout=policy.timeout_s, headers=headers)
@@ -140,7 +140,7 @@ class HttpReranker:
                 f"[reranker] model: {policy.model} is no URL; write it as http://host:port/rerank."
             ) from error
         except httpx.HTTPError as error:
-            raise Retry(f"{where} does not answer: {str(error) or type(error).__name__}.") from error
+            raise Retry(f"{where} does not answer: {first_line(error)}") from error
         if answer.status_code == 429 or answer.status_code >= 500:
             raise Retry(f"{where} answers with {answer.status_code}; it may be busy.")
         if answer.status_code != 200:
@@ -183,8 +183,7 @@ class RunReranker:
         """
         reranked = {}
         for place, (query, words) in enumerate(queries.items(), start=1):
-            scores = run[query]
-            first = sorted(scores, key=scores.__getitem__, reverse=True)[: self._depth]
+            first = best_first(run[query])[: self._depth]
             known = self._known.setdefault(query, {})
             texts = self._texts([name for name in first if name not in known])
             if texts:

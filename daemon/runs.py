@@ -61,24 +61,36 @@ def run_of(stages: Stages, version_id: int, anchors: Mapping[str, str], progress
     return _run_table(rows)
 
 
-def _ranks_by_words(stages: Stages, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
+def ranked_by_words(
+    stages: Stages, texts: Mapping[str, str], depth: int, patience_ms: int, progress: Progress
+) -> dict[str, list[str]]:
     """
-    Give the RANKS of full-text search for the queries whose words it finds.
+    Rank by full-text search: key -> document_ids, best first, of each key whose words are found.
 
-    A very large collection may be too much for it; then the models' ranks have to do, and no cycle waits.
+    Args:
+        texts: key -> words; keys of the same words are alike.
+        depth: of each ranking. patience_ms: for each text.
+    Raises: Retry when it takes longer, as a very large collection may.
     """
-    keys = list(anchors)
-    rows: list[tuple[str, str, int]] = []
+    keys = list(texts)
+    found: dict[str, list[str]] = {}
     for start in range(0, len(keys), AT_ONCE):
-        some = {anchors[key]: key for key in keys[start : start + AT_ONCE]}
-        try:
-            found = full_text_search(stages.database, list(some), RUN_DEPTH, WORDS_MS)
-        except Retry as error:
-            log.warning("Full-text search takes too long for the prior; it goes by the models alone.", error=str(error))
-            rows = []
-            break
-        rows += [(some[text], name, rank) for text, names in found.items() for rank, name in enumerate(names, start=1)]
+        some = keys[start : start + AT_ONCE]
+        distinct = list(dict.fromkeys(texts[key] for key in some))
+        by_text = full_text_search(stages.database, distinct, depth, patience_ms)
+        found |= {key: by_text[texts[key]] for key in some}
         progress("Ranking by words", start + len(some), len(keys))
+    return found
+
+
+def _ranks_by_words(stages: Stages, anchors: Mapping[str, str], progress: Progress) -> pa.Table:
+    """Give the RANKS of full-text search; none where it takes too long, for then the models' have to do."""
+    try:
+        found = ranked_by_words(stages, anchors, RUN_DEPTH, WORDS_MS, progress)
+    except Retry as error:
+        log.warning("Full-text search takes too long for the prior; it goes by the models alone.", error=str(error))
+        found = {}
+    rows = [(key, name, rank) for key, names in found.items() for rank, name in enumerate(names, start=1)]
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     types = (pa.string(), pa.string(), pa.int32())
     return pa.table({name: pa.array(column, kind) for name, column, kind in zip(RANKS, columns, types, strict=True)})

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relevanced.daemon.__main__ import run
+from tests.commands import Give, giver
 from tests.endpoints import endpoint
 from tests.organs import ORGANS, write_labels
 
@@ -18,13 +18,8 @@ def home(new_home: Callable[[], Path]) -> Path:
 
 
 @pytest.fixture
-def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        status = run(["--home", str(home), *arguments], debug=False)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return command
+def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Give:
+    return giver(home, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_full_text_search_that_takes_too_long_is_left_out_with_hybrid_search(les
     def slow(*_: object) -> Mapping[str, list[str]]:
         raise Retry("Postgres could not finish.")
 
-    monkeypatch.setattr("relevanced.daemon.assessing.full_text_search", slow)
+    monkeypatch.setattr("relevanced.daemon.runs.full_text_search", slow)
     assessor = Assessor(stages, judged, None, silent)
     assert assessor.ways([]).keys() == {LIVE}
     assert assessor.remarks == [

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from relevanced.daemon.__main__ import run
+from tests.commands import Give, giver
 from tests.mined import write_cycle
 from tests.tiny import make_tiny_model
 
@@ -33,15 +33,8 @@ def home(new_home: Callable[[], Path]) -> Path:
 
 
 @pytest.fixture
-def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Gives a command; returns its status, what it says and what it complains of."""
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        status = run(["--home", str(home), *arguments], debug=False)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return command
+def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Give:
+    return giver(home, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from relevanced.daemon.holdout_use import retire
 from relevanced.daemon.ports import silent
 from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.records import Document, Outcome
-from relevanced.daemon.reranking import RerankerPolicy
+from relevanced.daemon.reranking import RerankerPolicy, RunReranker
 from relevanced.daemon.status import status_of, status_sentences, versions_table
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.tryout import begin_trial, next_level, open_trial
@@ -116,8 +116,9 @@ def new_town(
 
     def build(gate: GatePolicy = GatePolicy(min_queries=10), **settings: Any) -> Town:  # noqa: B008
         url = SecretStr(new_database_url())
-        built.append(Parts(tmp_path, Settings(database_url=url, gate=gate, **settings)))
-        town = Town(built[-1])
+        built.append(parts := Parts(tmp_path, Settings(database_url=url, gate=gate, **settings)))
+        load_documents(parts.database, [Document(name, name, name) for name in ("good", "bad")], silent)
+        town = Town(parts)
         monkeypatch.setattr("relevanced.daemon.asked.exact_run", town.ranked)
         return town
 
@@ -280,7 +281,7 @@ def test_a_candidate_in_doubt_is_kept_and_accepted_once_enough_queries_tell(town
     first = undecided(town)
     assert (first.verdict, town.states(3)) == ("inconclusive", ["candidate"])
     enough = first.numbers["enough_queries"]
-    assert first.sentence.endswith(f" Version 3 is kept until {enough} queries tell more.")
+    assert first.sentence.endswith(f" Version 3 is kept until {enough} held-out queries tell more.")
     status = status_of(town.parts.database, town.parts.log_store)
     assert f"Version 3 is kept until {enough} held-out queries tell whether it is better." in [
         *status_sentences(status)
@@ -376,7 +377,6 @@ def test_experts_decide_where_clicks_are_of_too_few_queries(town: Town) -> None:
 
 
 def test_what_a_gate_wished_to_know_counts_where_clicks_say_nothing(town: Town) -> None:
-    load_documents(town.parts.database, [Document(name, name, name) for name in ("good", "bad")], silent)
     town.good = {2: set(HASHED), 3: set(HASHED)}
     rows = by_hash(HASHED, actors=3)
     rows[0]["actors"] = 2
@@ -395,7 +395,6 @@ def test_what_a_gate_wished_to_know_counts_where_clicks_say_nothing(town: Town) 
 
 def test_a_query_whose_only_document_turns_out_to_be_irrelevant_is_not_asked(town: Town) -> None:
     """Clicks had made nobody sure of it; more likely relevant than not is enough to be asked about."""
-    load_documents(town.parts.database, [Document("good", "good", "good")], silent)
     wish(town.parts.database, [Wish("old1", "good", 1.0)])
     load_golden(town.parts.database, [GoldenJudgment("old1", "good", 0.0, wished=True)], "expert", silent)
     rows = by_hash(HASHED)
@@ -432,7 +431,6 @@ def test_a_better_embedder_that_worsens_the_stack_is_stopped(
 
 
 def test_a_query_that_nobody_could_click_an_answer_to_is_asked_about_of_both_versions_alike(town: Town) -> None:
-    load_documents(town.parts.database, [Document(name, name, name) for name in ("good", "bad")], silent)
     lost = [f"lost{number}" for number in range(10)]
     town.good = {3: {*HASHED, *lost}}
     rows = by_hash(HASHED, actors=1) + by_hash(lost, actors=3, grade=0.1, weight=0.1)
@@ -484,6 +482,90 @@ def test_a_reranker_that_does_not_answer_ends_the_step_and_not_the_daemon(
 ) -> None:
     town = new_town(reranker=RerankerPolicy(model="away"))
     monkeypatch.setattr("relevanced.daemon.asked.open_reranker", lambda _: Away())
-    load_documents(town.parts.database, [Document(name, name, name) for name in ("good", "bad")], silent)
     with pytest.raises(FailStep, match="The reranker does not answer"):
         town.contest(by_hash(HASHED))
+
+
+def test_what_was_kept_and_loses_is_let_go_although_another_goes_on_trial(
+    new_town: Callable[..., Town], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = new_town()
+    enough = undecided(town).numbers["enough_queries"]
+    queries = [f"later{number}" for number in range(enough)]
+    town.train({"base": 1})
+    town.good = {2: set(queries[::10]), 3: set(), 4: set(queries[5::8])}
+    object.__setattr__(town.parts.stages, "trial", TrialPolicy(share=0.5))  # switched on since
+    found = town.contest(by_hash(queries), candidate=4)
+    assert (found.verdict, found.numbers["tests"], town.states(3, 4)) == ("trial", 2, ["rejected", "candidate"])
+
+
+def killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_gate_that_is_killed_on_the_way_has_decided_nothing(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    enough = undecided(town).numbers["enough_queries"]
+    queries = [f"later{number}" for number in range(enough)]
+    town.good = {2: set(queries[::5]), 3: set(queries), 4: set()}
+    town.train({"base": 1})
+    kept = history.kept_candidates(town.parts.database)
+    with monkeypatch.context() as patch:
+        patch.setattr("relevanced.daemon.contest.wish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            town.contest(by_hash(queries), candidate=4)
+    assert history.kept_candidates(town.parts.database) == kept
+    found = town.contest(by_hash(queries), candidate=4)
+    assert (found.verdict, found.numbers["tests"], town.candidate_of_the_last_cycle()) == ("accepted", 2, 3)
+    assert town.states(3, 4) == ["candidate", "rejected"]
+
+
+def test_a_reranker_that_fails_on_a_kept_candidate_does_not_cost_it(
+    new_town: Callable[..., Town], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the version's."""
+    town = new_town(reranker=RerankerPolicy(model="away"))
+    monkeypatch.setattr("relevanced.daemon.asked.open_reranker", lambda _: Upside())
+    enough = undecided(town).numbers["enough_queries"]
+    queries = [f"later{number}" for number in range(enough)]
+    town.good = {2: set(queries), 3: set(), 4: set(queries)}
+    town.train({"base": 1})
+    documents = [Document(name, name, name) for name in ("good", "bad")]
+    load_documents(town.parts.database, documents, silent)
+    answered: list[str] = []
+
+    class UpTo:
+        def score(self, query: str, documents: Any) -> list[float]:
+            if len(answered) >= 2 * enough:  # live's and the candidate's
+                raise Retry("The reranker does not answer.")
+            answered.append(query)
+            return [0.0 for _ in documents]
+
+    monkeypatch.setattr("relevanced.daemon.asked.RunReranker", Forgetful)
+    monkeypatch.setattr("relevanced.daemon.asked.open_reranker", lambda _: UpTo())
+    with pytest.raises(FailStep, match="does not answer"):
+        town.contest(by_hash(queries), candidate=4)
+    assert town.states(3) == ["candidate"]
+
+
+class Forgetful(RunReranker):
+    """Reads every document of every run."""
+
+    def rerank(self, queries: Mapping[str, str], run: Any, progress: Any) -> dict[str, dict[str, float]]:
+        self._known.clear()
+        return super().rerank(queries, run, progress)
+
+
+def test_what_nobody_can_find_any_more_is_asked_of_no_version(town: Town) -> None:
+    """A golden set of other documents would decide against every candidate, where clicks are few."""
+    judgments = [GoldenJudgment(query, "elsewhere", 1.0) for query in GOLDEN]
+    load_golden(town.parts.database, judgments, "expert", silent)
+    gone = by_hash(RECENT, document_id="gone")
+    found = town.contest(by_hash(HASHED[:5]) + gone).numbers
+    assert (found["queries"], found["golden"], found["tests"]) == (5, None, 0)
+
+
+def test_without_any_document_nothing_is_decided(town: Town) -> None:
+    with town.parts.database.connection() as connection:
+        connection.execute("DELETE FROM relevanced.document")
+    found = town.contest(by_hash(HASHED))
+    assert (found.verdict, found.numbers["queries"], found.numbers["tests"]) == ("inconclusive", 0, 0)

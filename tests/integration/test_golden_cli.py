@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from relevanced.daemon.__main__ import run
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.golden import GoldenJudgment, Wish, golden, load_golden, wish
 from relevanced.daemon.ports import silent
 from relevanced.daemon.records import Document
+from tests.commands import Give, giver
 from tests.endpoints import chat
-
-Give = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -30,12 +28,7 @@ def database(new_database_url: Callable[[], str], tmp_path: Path) -> Iterator[Da
 
 @pytest.fixture
 def give(database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Give:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        status = run(["--home", str(tmp_path), "golden", *arguments], debug=False)
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return command
+    return giver(tmp_path, capsys, "golden")
 
 
 @pytest.fixture

@@ -165,3 +165,13 @@ def test_where_nobody_listens_it_is_said():
 def test_no_model_is_asked_that_is_not_named():
     with pytest.raises(BadInput, match=r"No language model is set up; name its `model`.* under \[llm\]"):
         Judge(LlmPolicy())
+
+
+def test_a_key_that_ends_its_line_is_a_key_and_one_that_no_header_can_hold_is_not_shown():
+    with chat(lambda _: (200, '{"grade": 3}')) as endpoint:
+        policy = LlmPolicy(model="grader", base_url=f"{endpoint.url}/v1", api_key=SecretStr("s3cret\n"))
+        assert list(Judge(policy).grades(PAIRS[:1])) == [(PAIRS[0], 1.0)]
+    assert endpoint.keys == ["Bearer s3cret"]
+    with pytest.raises(BadInput, match=r"\[llm\] api_key holds a character that no key has") as raised:
+        Judge(LlmPolicy(model="grader", api_key=SecretStr("s3c\nret")))
+    assert "s3c" not in str(raised.value)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sentence_transformers import CrossEncoder
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+from transformers import BertForSequenceClassification
 
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.ports import silent
@@ -18,25 +18,15 @@ from relevanced.daemon.reranking import (
     open_reranker,
 )
 from tests.endpoints import endpoint
-from tests.tiny import WORDS
+from tests.tiny import save_tokenizer, tiny_config
 
 DOCUMENTS = ["pain of the heart", "red skin", "the left ear"]
 
 
 def make_cross_encoder(directory: Path, labels: int) -> Path:
     """Save a cross-encoder of the real classes with random weights."""
-    (directory / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
-    config = BertConfig(
-        vocab_size=len(WORDS) + 5,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        num_labels=labels,
-    )
-    BertForSequenceClassification(config).save_pretrained(directory)
-    BertTokenizerFast(str(directory / "vocab.txt")).save_pretrained(directory)
+    BertForSequenceClassification(tiny_config(num_labels=labels)).save_pretrained(directory)
+    save_tokenizer(directory)
     return directory
 
 

@@ -146,7 +146,8 @@ def test_a_score_is_said_on_the_base_versions_scale_too_where_a_gate_has_mapped_
     (answer,) = search.search([SearchRequest("heart")])
     assert {hit.calibrated_score for hit in answer.hits} == {None}
     halved = Calibration(1, [0.0, 1.0], [0.0, 0.5], 0.5)
-    history.note_metrics(world.database, 2, {"calibration": halved.numbers()})
+    with world.database.connection() as connection:
+        history.note_metrics(connection, 2, {"calibration": halved.numbers()})
     (answer,) = world.search(sink).search([SearchRequest("heart")])
     assert [hit.calibrated_score for hit in answer.hits] == pytest.approx([hit.score / 2 for hit in answer.hits])
 

@@ -220,8 +220,8 @@ def golden_found(queries: int, mean: float, spread: float):
 
 
 def test_golden_queries_that_fall_alike_prove_no_harm_while_they_are_few():
-    assert golden_harm(golden_found(9, -0.37, 0.0), -0.37, -0.37) is None
-    assert golden_harm(golden_found(10, -0.37, 0.0), -0.37, -0.37) is not None
+    assert golden_harm(golden_found(9, -0.37, 0.0).interval, 9) is None
+    assert golden_harm(golden_found(10, -0.37, 0.0).interval, 10) is not None
 
 
 def test_whom_the_golden_set_leaves_in_doubt_waits_for_the_clicks_that_it_stands_in_for():

@@ -88,5 +88,8 @@ def test_a_file_without_judgments_is_refused(tmp_path, lines):
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(BadInput, match=r"away/judged\.jsonl cannot be written: No such file or directory\.$"):
+    with pytest.raises(
+        BadInput,
+        match=r"away/judged\.jsonl cannot be written: No such file or directory; name a file in a folder with room\.$",
+    ):
         write_lines(tmp_path / "away" / "judged.jsonl", [LINE])
