@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 from relevanced.daemon.database import Database
 from relevanced.daemon.embedded import start_embedded
 from relevanced.daemon.ports import Vectors
+from tests.commands import Give, giver
 
 # How long an example takes is the machine's affair.
 settings.register_profile("relevanced", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -48,6 +49,18 @@ def new_home() -> Iterator[Callable[[], Path]]:
         for server in [server for server in PostgresServer._instances.values() if server.pgdata.parent == home]:
             server.cleanup()
         shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def home(new_home: Callable[[], Path]) -> Path:
+    """A state directory that lives through a whole file."""
+    return new_home()
+
+
+@pytest.fixture
+def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Give:
+    """Gives commands in it."""
+    return giver(home, capsys)
 
 
 @pytest.fixture(scope="session")

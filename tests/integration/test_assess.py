@@ -1,25 +1,13 @@
 """Assess, as a person or a script gives it: real models, a real database, a closed model's endpoint over real HTTP."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.commands import Give, giver
 from tests.endpoints import endpoint
 from tests.organs import ORGANS, write_labels
-
-
-@pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
-
-
-@pytest.fixture
-def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Give:
-    return giver(home, capsys)
 
 
 @pytest.fixture(scope="module")

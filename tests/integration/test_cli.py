@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.commands import Give, giver
 from tests.mined import write_cycle
 from tests.tiny import make_tiny_model
 
@@ -25,16 +23,6 @@ CORPUS = [
     {"_id": "d2", "title": "Macrocephaly", "text": "A head that is larger than usual."},
     {"_id": "d3", "title": "Pruritus", "text": "An itch that makes one want to scratch."},
 ]
-
-
-@pytest.fixture(scope="module")
-def home(new_home: Callable[[], Path]) -> Path:
-    return new_home()
-
-
-@pytest.fixture
-def give(home: Path, capsys: pytest.CaptureFixture[str]) -> Give:
-    return giver(home, capsys)
 
 
 @pytest.fixture(scope="module")
