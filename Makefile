@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check browser bench-gate bench-ingest bench-propensities bench-judgments format clean
+.PHONY: help demo test check browser bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,15 @@ bench-gate: .venv/.built ## the statistics of a verdict over 10,000 queries, in 
 
 bench-ingest: .venv/.built ## 300,000 records from a broker into the log store, beside a bare poll
 	$(BIN)/python -m tests.bench.ingest
+
+bench-train: .venv/.built ## the training loop beside sentence-transformers' own
+	$(BIN)/python -m tests.bench.train
+
+bench-encode: .venv/.built ## texts to rows of vectors in Postgres, beside SentenceTransformer.encode alone
+	$(BIN)/python -m tests.bench.encode
+
+bench-recipes: .venv/.built ## DATA="DIRECTORY...": NDCG@10 of both loops on data sets in BEIR layout, three seeds
+	$(BIN)/python -m tests.bench.recipes $(DATA) --seeds 3 --recipes "default;trainer;matryoshka"
 
 format: .venv/.built ## put the code into the project's style
 	$(BIN)/ruff check --fix .

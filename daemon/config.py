@@ -31,10 +31,10 @@ from relevanced.daemon.llm import LlmPolicy
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
+from relevanced.daemon.recipe import TrainingPolicy
 from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.search import SearchPolicy
 from relevanced.daemon.signals import SignalPolicy
-from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
 from relevanced.daemon.validation import ValidationPolicy

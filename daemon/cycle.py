@@ -30,7 +30,7 @@ T = TypeVar("T")
 StepFunction = Callable[[Cycle, Progress], Outcome]
 
 LEASE_SECONDS = 30  # a daemon that is gone for longer loses the cycle; renewed at a third of it
-WAITED_SECONDS = 600  # in all that a step waits for Postgres; past it the process ends, and the next one goes on
+WAITED_SECONDS = 600  # in all that a step waits to try again; past it the process ends, and the next one goes on
 LISTEN_SECONDS = 0.5  # between two looks, while waiting, at whether to stop
 PROGRESS_SECONDS = 1.0  # between two writes of the progress to the step's row
 
@@ -102,7 +102,7 @@ def _patiently(work: Callable[[], T], progress: Progress) -> T:
     def wait(seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            progress("Waiting for Postgres", 0, 1)
+            progress("Waiting to try again", 0, 1)
             time.sleep(min(left, LISTEN_SECONDS))
 
     def say(state: tenacity.RetryCallState) -> None:

@@ -5,7 +5,7 @@ In:  EVIDENCE, RANKS and the ClickModel that was fitted to them. Out: JUDGMENTS 
 weight, evidence); read by holdout, triplets and the gate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -140,3 +140,21 @@ def _inclusion(pairs: Pairs, model: ClickModel, expected_clicks: Floats) -> Floa
     needed = np.ceil(-(prior + all_skipped) / (of_click - all_skipped / shown))
     found = betainc(np.clip(needed, 1, shown), shown - np.clip(needed, 1, shown) + 1, expected_clicks / shown)
     return np.where(needed <= 0, 1.0, np.where(needed > shown, 0.0, found))
+
+
+def beyond_doubt(pairs: Collection[tuple[str, str]]) -> pa.Table:
+    """Give pairs of query_key and document_id that are known to be relevant in the form of judgments from clicks."""
+    names, count = sorted(pairs), len(pairs)
+    return pa.table(
+        {
+            "query_key": pa.array([key for key, _ in names], pa.string()),
+            "document_id": pa.array([document_id for _, document_id in names], pa.string()),
+            "grade": pa.array([1.0] * count),
+            "weight": pa.array([1.0] * count),
+            "shown": pa.array([0] * count, pa.int64()),
+            "clicks": pa.array([0] * count, pa.int64()),
+            "expected_clicks": pa.array([0.0] * count),
+            "inclusion": pa.array([1.0] * count),
+            "source": pa.array(["experts"] * count),
+        }
+    )

@@ -11,3 +11,4 @@ def by_comma(given: object) -> object:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(by_comma)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(by_comma)]

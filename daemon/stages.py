@@ -14,10 +14,10 @@ from relevanced.daemon.model_store import ModelStore
 from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.promotion import Promotion
+from relevanced.daemon.recipe import TrainingPolicy
 from relevanced.daemon.records import Cycle
 from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.signals import SignalPolicy
-from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevanced.daemon import history
+from relevanced.daemon.judgments import beyond_doubt
 from relevanced.daemon.mining import with_document_texts
 from relevanced.daemon.ports import Encoder, Progress
 from relevanced.daemon.runs import run_of
@@ -30,7 +31,7 @@ def triplets_of(stages: Stages, pairs: Collection[Pair], anchors: Mapping[str, s
         anchors: query_key -> its words, of the pairs at least.
     """
     run = run_of(stages, history.base_version(stages.database).version_id, anchors, progress)
-    return with_document_texts(stages, mine_triplets(_true_judgments(pairs), run, anchors, stages.triplets))
+    return with_document_texts(stages, mine_triplets(beyond_doubt(pairs), run, anchors, stages.triplets))
 
 
 def taught(stages: Stages, triplets: pa.Table, directory: Path, progress: Progress) -> Encoder:
@@ -53,21 +54,3 @@ def taught(stages: Stages, triplets: pa.Table, directory: Path, progress: Progre
     result = train(job, progress)
     stages.models.write_manifest(job.output, {"base": base.version_id, "training": result.numbers()})
     return stages.models.open(job.output)
-
-
-def _true_judgments(pairs: Collection[Pair]) -> pa.Table:
-    """Pairs that are relevant in the form of the judgments from clicks."""
-    names, count = sorted(pairs), len(pairs)
-    return pa.table(
-        {
-            "query_key": pa.array([key for key, _ in names], pa.string()),
-            "document_id": pa.array([document_id for _, document_id in names], pa.string()),
-            "grade": pa.array([1.0] * count),
-            "weight": pa.array([1.0] * count),
-            "shown": pa.array([0] * count, pa.int64()),
-            "clicks": pa.array([0] * count, pa.int64()),
-            "expected_clicks": pa.array([0.0] * count),
-            "inclusion": pa.array([1.0] * count),
-            "source": pa.array(["experts"] * count),
-        }
-    )

@@ -2,84 +2,96 @@
 Training, as the child does it: `python -m relevanced.daemon.trainer JOB_DIRECTORY PARENT_PID`.
 
 In:  job.json, and checkpoint.pt if an earlier attempt left one. Out: model/, result.json, each complete or not there.
-On stdout: one JSON line before the first step and one after each, or {"error": sentence}. training.py is the parent.
+On stdout: JSON lines of what is being done, of steps, and remarks; or {"error": sentence}. training.py is the parent.
 On a CPU the same job gives the same bits, killed and resumed or not: no step draws a random number, since dropout
 is off and the order of the triplets follows from seed and epoch.
 """
 
-import ctypes
-import io
 import json
 import math
 import os
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from relevanced.daemon.contrastive import Batches, Triplets, add_gradients
-from relevanced.daemon.encoder import load_model
+from relevanced.daemon import checkpoints
+from relevanced.daemon.batches import Batch, Batches, Rows, Triplets, ahead
+from relevanced.daemon.checkpoints import Done
+from relevanced.daemon.child import die_with, take_stdout
+from relevanced.daemon.encoder import load_model, tokenize
 from relevanced.daemon.errors import FailStep
-from relevanced.daemon.files import whole_file, write_text
+from relevanced.daemon.files import write_text
+from relevanced.daemon.forward import ready_to_learn
+from relevanced.daemon.gradients import Gradients, patiently
+from relevanced.daemon.lora import inject
+from relevanced.daemon.losses_ahead import Ahead
+from relevanced.daemon.optimizer import Average, Optimizer, rate_share
+from relevanced.daemon.packing import forward_of
+from relevanced.daemon.ports import Vectors
+from relevanced.daemon.recipe import TrainingPolicy
+from relevanced.daemon.team import Team, recruit
 from relevanced.daemon.training import (
+    BAD_BATCH,
     CANNOT,
+    CHECKPOINT,
     JOB,
+    KILLED,
     MODEL,
     RESULT,
     STOPPED,
     TrainingJob,
-    TrainingPolicy,
     TrainingResult,
 )
+from relevanced.daemon.validating import Validation, parted
 
-_CHECKPOINT: Final = "checkpoint.pt"
-_PR_SET_PDEATHSIG: Final = 1  # of prctl(2)
-
-
-@dataclass(slots=True)
-class Progress:
-    """What has been done so far; part of a checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0
-    first_loss: float = 0.0
-    last_loss: float = 0.0
-    tokens: int = 0
+_NAMED: Final = 3  # triplets of a batch that a sentence names
 
 
 class Training:
-    """A job under way: model, optimiser and progress, which a checkpoint holds together."""
+    """A job under way: model, optimiser and what is done, which a checkpoint holds together."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        self._job, self._policy = job, job.policy
+    def __init__(self, job: TrainingJob, out: TextIO, team: Team | None = None) -> None:
+        self._job, self._policy, self._out, self._team = job, job.policy, out, team or Team()
+        self._say({"doing": "Reading the triplets", "done": 0, "total": 1})
         self._triplets = Triplets.read(job.triplets)
         # In eval mode, where dropout is off: it costs time, and NDCG@10 was .813 with it and .815 without.
         self._model = load_model(job.base)
-        self._batches = Batches(self._model, self._triplets)
-        parameters = [one for one in self._model.parameters() if one.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            parameters, lr=job.policy.learning_rate, weight_decay=job.policy.weight_decay, fused=True
-        )
-        self._progress = Progress()
+        self._queries = Rows(self._triplets.queries, lambda texts: tokenize(self._model, texts, "query"))
+        self._documents = Rows(self._triplets.documents, lambda texts: tokenize(self._model, texts, "document"))
+        if job.policy.lora_rank:
+            inject(self._model, job.policy)
+        ready_to_learn(self._model)
+        self._forward = forward_of(self._model)
+        teach, measure = parted(self._triplets, job.policy.validation_share)
+        self._teach, self._validation = teach, Validation(self._triplets, measure) if measure else None
+        self._batches = Batches(self._triplets, self._queries, self._documents)
+        self._optimizer = Optimizer(self._model, job.policy)
+        self._gradients = Gradients(self._model, self._forward, self._batches, job.policy, self._team)
+        self._average, self._best = Average(), dict[str, torch.Tensor]()
+        for _ in range(_times_killed(job.directory)):
+            self._gradients.halve()
+        self._ahead = Ahead(self._model.device)
+        self._done = Done()
         self._stop = False
 
     @property
     def steps(self) -> int:
-        return self._policy.epochs * math.ceil(len(self._triplets) / self._policy.batch_size)
+        return steps_of(len(self._teach), self._policy)
 
     def stop_soon(self, *_signal: object) -> None:
         """End after the step under way; the handler of SIGTERM."""
         self._stop = True
 
-    def run(self, out: TextIO) -> int:
+    def run(self) -> int:
         """
         Take the steps that are left, then write the model.
 
@@ -87,131 +99,200 @@ class Training:
         Raises: FailStep when the loss or its gradient is no longer a number.
         """
         self._resume()
+        self._tell()
         saved_at = time.monotonic()
-        self._tell(out)
-        for places in list(batch_order(len(self._triplets), self._policy))[self._progress.step :]:
-            if self._stop:
+        order = list(batch_order(self._teach, self._policy))[self._done.step : self.steps]
+        for places, batch in ahead(self._batches, order):
+            if self._team.any(self._stop):
                 self._save_checkpoint()
                 return STOPPED
-            self._take_step(places)
-            self._tell(out)
-            if time.monotonic() - saved_at >= self._policy.checkpoint_seconds:
+            self._take_step(places, batch)
+            if self._validation and self._done.step in validation_steps(len(self._teach), self._policy):
+                self._validate(self._validation)
+                if self._done.stale >= self._policy.patience:
+                    break
+            self._tell()
+            if self._team.any(time.monotonic() - saved_at >= self._policy.checkpoint_seconds):
                 self._save_checkpoint()
                 saved_at = time.monotonic()
         self._finish()
         return 0
 
-    def _take_step(self, places: list[int]) -> None:
-        began, done = time.monotonic(), self._progress
-        batch = self._batches.of(places)
-        share = rate_share(done.step, self.steps, self._policy.warmup_share)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._policy.learning_rate * share
-        loss = add_gradients(
-            self._model, batch, temperature=self._policy.temperature, kept_tokens=self._policy.kept_tokens
-        )
-        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._policy.max_gradient_norm)
-        if not math.isfinite(loss) or not torch.isfinite(norm):
-            place = f"step {done.step + 1} of {self.steps}"
-            raise FailStep(f"The loss was no number at {place}; a lower learning_rate in [training] may help.")
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        done.first_loss, done.last_loss = (loss if done.step == 0 else done.first_loss), loss
+    def _take_step(self, places: Sequence[int], batch: Batch) -> None:
+        began, done = time.monotonic(), self._done
+        loss, kept = patiently(lambda: self._gradients.add(batch), self._gradients, self._optimizer.forget)
+        if kept is not None:
+            remark = f"Memory ran out at step {done.step + 1}; {kept:,} tokens are kept at a time from there on."
+            done.remarks.append(remark)
+            self._say({"remark": remark})
+        norm = self._optimizer.step(rate_share(done.step, self.steps, self._policy))
+        self._ahead.put(loss, norm, places)
+        self._hear(wait=False)
         done.step += 1
-        done.tokens += sum(map(len, batch.rows))
+        done.tokens += batch.tokens
+        if done.step > self.steps * (1 - self._policy.average_share):
+            self._average.add(self._optimizer.weights())
         done.seconds += time.monotonic() - began
 
-    def _tell(self, out: TextIO) -> None:
-        out.write(json.dumps({"step": self._progress.step, "steps": self.steps}) + "\n")
-        out.flush()
+    def _hear(self, *, wait: bool) -> None:
+        """Take note of the losses that are known by now."""
+        for loss, norm, places in self._ahead.known(wait=wait):
+            self._done.losses.append(loss)
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise FailStep(self._no_number(places))
+
+    def _no_number(self, places: Sequence[int]) -> str:
+        file = self._job.directory / BAD_BATCH
+        write_text(file, json.dumps({"step": len(self._done.losses), "triplets": list(places)}))
+        named = ", ".join(map(str, places[:_NAMED])) + (f" and {len(places) - _NAMED} more" if places[_NAMED:] else "")
+        return (
+            f"The loss was no number at step {len(self._done.losses)} of {self.steps}, over the triplets {named} of"
+            f" {self._job.triplets.name} ({file} lists them); a lower learning_rate in [training] may help."
+        )
+
+    def _validate(self, validation: Validation) -> None:
+        self._hear(wait=True)
+        self._say({"doing": "Validating", "done": 0, "total": 1})
+        queries, documents = (partial(self._embed, rows) for rows in (self._queries, self._documents))
+        measured = validation.measure(queries, documents)
+        self._done.validations.append((self._done.step, measured))
+        if self._done.best_step == self._done.step:
+            self._best = {name: one.clone() for name, one in self._optimizer.weights().items()}
+
+    @torch.inference_mode()
+    def _embed(self, rows: Rows, places: Sequence[int]) -> Vectors:
+        wanted = rows.of(places)
+        parts = [(one, self._forward.embed([wanted[place] for place in one])) for one in self._forward.parts(wanted)]
+        vectors = np.empty((len(wanted), parts[0][1].shape[1]), dtype=np.float32)
+        for one, part in parts:
+            vectors[one] = part.cpu().numpy()
+        return vectors
+
+    def _tell(self) -> None:
+        done = self._done
+        line: dict[str, Any] = {"step": done.step, "steps": self.steps}
+        if done.losses:
+            rate = done.step * len(self._teach) * self._policy.epochs / max(self._whole_steps, 1) / done.seconds
+            line |= {
+                "loss": round(done.losses[-1], 4),
+                "triplets_per_s": round(rate, 1),
+                "seconds_left": round((self.steps - done.step) * done.seconds / done.step, 1),
+            }
+        self._say(line)
+
+    @property
+    def _whole_steps(self) -> int:
+        return self._policy.epochs * math.ceil(len(self._teach) / self._policy.batch_size)
+
+    def _say(self, line: dict[str, Any]) -> None:
+        if self._team.leads:
+            self._out.write(json.dumps(line) + "\n")
+            self._out.flush()
 
     def _resume(self) -> None:
-        file = self._job.directory / _CHECKPOINT
-        if file.exists():
-            state = torch.load(file, map_location=self._model.device, weights_only=True)
-            self._model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._progress = Progress(**state["progress"])
+        state = checkpoints.load(self._job.directory, self._model.device)
+        if state is not None:
+            self._optimizer.load(state["weights"])
+            self._optimizer.load_state(state["adamw"])
+            self._average.load_state(state["average"])
+            self._best = state["best"]
+            self._done = Done(**state["done"])
 
     def _save_checkpoint(self) -> None:
+        self._hear(wait=True)
+        if not self._team.leads:
+            return
         state = {
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "progress": asdict(self._progress),
+            "weights": self._optimizer.weights(),
+            "adamw": self._optimizer.state(),
+            "average": self._average.state(),
+            "best": self._best,
+            "done": asdict(self._done),
         }
-        buffer = io.BytesIO()  # torch itself would report a full disk as a RuntimeError without a reason
-        torch.save(state, buffer)
-        with whole_file(self._job.directory / _CHECKPOINT) as partial:
-            partial.write_bytes(buffer.getbuffer())
+        checkpoints.save(self._job.directory, state)
 
     def _finish(self) -> None:
         """Leave the model, then the result, which says that it is complete; only then is the checkpoint of no use."""
-        directory, done = self._job.directory, self._progress
-        for name in (MODEL, f"{MODEL}.partial"):
-            shutil.rmtree(directory / name, ignore_errors=True)
-        self._model.save(str(directory / f"{MODEL}.partial"), create_model_card=False)
-        (directory / f"{MODEL}.partial").rename(directory / MODEL)
+        self._hear(wait=True)
+        if not self._team.leads:
+            return
+        directory, done = self._job.directory, self._done
+        weights = self._best or self._average.weights or self._optimizer.weights()
+        checkpoints.leave(checkpoints.finished(self._job.base, weights, self._policy), directory / MODEL)
         result = TrainingResult(
-            triplets=len(self._triplets),
-            steps=self.steps,
+            triplets=len(self._teach),
+            steps=done.step,
             seconds=round(done.seconds, 3),
-            first_loss=done.first_loss,
-            last_loss=done.last_loss,
+            losses=[round(loss, 6) for loss in done.losses],
+            validations=[(step, round(value, 6)) for step, value in done.validations],
             tokens=done.tokens,
             device=self._model.device.type,
+            processes=self._team.size,
+            remarks=done.remarks,
         )
         write_text(directory / RESULT, json.dumps(asdict(result)))
-        (directory / _CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, KILLED):
+            (directory / name).unlink(missing_ok=True)
 
 
-def batch_order(triplets: int, policy: TrainingPolicy) -> Iterator[list[int]]:
-    """Yield the places of the triplets of each step: shuffled for each epoch, in batches whose sizes differ by one."""
-    batches = math.ceil(triplets / policy.batch_size)
+def batch_order(places: Sequence[int], policy: TrainingPolicy) -> Iterator[list[int]]:
+    """Yield the triplets of each step: shuffled for each epoch, in batches whose sizes differ by one."""
+    batches = math.ceil(len(places) / policy.batch_size)
     for epoch in range(policy.epochs):
-        order = np.random.default_rng([policy.seed, epoch]).permutation(triplets)
+        order = np.random.default_rng([policy.seed, epoch]).permutation(np.asarray(places))
         yield from (part.tolist() for part in np.array_split(order, batches))
 
 
-def rate_share(step: int, steps: int, warmup_share: float) -> float:
-    """Give the share of the peak learning rate at a step (from 0): up in a line over the warm-up, then down to 0."""
-    warmup = round(steps * warmup_share)
-    return (step + 1) / (warmup + 1) if step < warmup else (steps - step) / (steps - warmup)
+def steps_of(triplets: int, policy: TrainingPolicy) -> int:
+    """Count the steps of a training."""
+    steps = policy.epochs * math.ceil(triplets / policy.batch_size)
+    return min(steps, policy.max_steps or steps)
 
 
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent ends; end at once if it already has."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:
-        sys.exit(STOPPED)
+def validation_steps(triplets: int, policy: TrainingPolicy) -> set[int]:
+    """Give the steps behind which the model is measured, as many in each epoch, the last one among them."""
+    steps = steps_of(triplets, policy)
+    times = min(policy.epochs * policy.validations, steps)
+    return {round(steps * (time + 1) / times) for time in range(times)}
 
 
-def _take_stdout() -> TextIO:
-    """Keep stdout for the protocol; what libraries print goes to stderr."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return out
+def _times_killed(directory: Path) -> int:
+    """How often the system has killed this training, as it does with what takes too much memory."""
+    file = directory / KILLED
+    return int(file.read_text()) if file.exists() else 0
 
 
 def main(directory: str, parent: str) -> int:
     """Do the job in this directory, and return the exit status."""
-    _die_with(int(parent))
-    out = _take_stdout()
+    die_with(int(parent), STOPPED)
+    out = take_stdout()
     job = TrainingJob.from_json((Path(directory) / JOB).read_text(encoding="utf-8"))
+    helpers = recruit(
+        [*sys.orig_argv[:-1], str(os.getpid())], job.policy.processes or max(torch.cuda.device_count(), 1)
+    )
     if job.policy.threads is not None:
         torch.set_num_threads(job.policy.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    team = Team()
     try:
-        training = Training(job)
+        training = Training(job, out, team)
         signal.signal(signal.SIGTERM, training.stop_soon)
-        return training.run(out)
+        status = training.run()
+        team.leave()
+        for helper in helpers:
+            helper.wait()
+        return status
     except FailStep as error:
         sentence = str(error)
+    except torch.OutOfMemoryError:
+        sentence = (
+            "Training ran out of memory with hardly a text kept at a time; a smaller model or [model] max_tokens fits."
+        )
     except (OSError, SafetensorError) as error:
         sentence = f"Training cannot go on in {directory}: {str(error).splitlines()[0]}"
-    out.write(json.dumps({"error": sentence}) + "\n")
-    out.flush()
+    if team.leads:
+        out.write(json.dumps({"error": sentence}) + "\n")
+        out.flush()
     return CANNOT
 
 

@@ -4,70 +4,59 @@ Training, as the daemon sees it: a child process that turns a model and triplets
 In:  a TrainingJob: the base model's directory, triplets.parquet (anchor, positive, negatives, query_key, weight).
 Out: the new model's directory, which appears complete, by rename; adopted by the model store.
 The child (trainer.py) dies with this process, speaks JSON lines on its stdout, and goes on from its last checkpoint
-when the same job is given again. A job that was done is not done again.
+when the same job is given again. A job that was done is not done again. A runner is a child that keeps this contract:
+trainer.py trains here; ray_runner.py lets the same trainer work elsewhere, and the job's directory looks the same.
 """
 
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from annotated_types import Ge, Gt, Interval
+import structlog
 
 from relevanced.daemon.errors import FailStep, Retry
 from relevanced.daemon.files import write_text
 from relevanced.daemon.ports import Progress
+from relevanced.daemon.recipe import TrainingPolicy
+
+log = structlog.get_logger(__name__)
 
 # What the child leaves in the job's directory; trainer.py writes them.
 JOB: Final = "job.json"
+CHECKPOINT: Final = "checkpoint.pt"
 RESULT: Final = "result.json"
 MODEL: Final = "model"
 LOG: Final = "stderr.log"
+BAD_BATCH: Final = "bad_batch.json"  # the triplets of a step whose loss was no number
+KILLED: Final = "killed"  # how often the system has killed the child; training.py writes it
 
 # The child's exit statuses, from sysexits.h; any other is a crash.
 CANNOT: Final = 65  # it said why in a line {"error": sentence}
-STOPPED: Final = 75  # SIGTERM: the checkpoint is written
+STOPPED: Final = 75  # SIGTERM: the checkpoint is written; or it said why in a line {"retry": sentence}
+CRASHED: Final = 70  # a fault of a runner's own
+_CLUSTER_LOST: Final = (1, -signal.SIGABRT)  # Ray ends its process itself a minute after the head of a cluster is gone
 
+# Threads that wait shall not spin: two processes on two cores then train 4 times as fast. No model is fetched.
+ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "HF_HUB_OFFLINE": "1"}
+
+_MODULES: Final = {"local": "relevanced.daemon.trainer", "ray": "relevanced.daemon.ray_runner"}
 _COLUMNS: Final = ("anchor", "positive", "negatives", "query_key", "weight")
-_PATIENCE: Final = 30  # seconds for the step under way and its checkpoint, when training is interrupted
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingPolicy:
-    """
-    How a candidate is trained; the defaults were chosen on the Human Phenotype Ontology.
-
-    There, of MiniLM on 1,200 documents, with 600 lay queries and their true documents, NDCG@10 of 200 other queries
-    rose from .661 to .762 at a learning rate of 5e-5, .789 at 1e-4, .815 at 2e-4 and .826 at 3e-4; in two epochs, which
-    take twice as long, to .821 at 1e-4 and .850 at 2e-4. With a wrong document in every fifth triplet it was .783 at
-    1e-4, .799 at 2e-4, and .820 in two epochs. At 2e-4 in one epoch: temperature .02 gave .805, batches of 32 .814, no
-    hard negative .805 and two of them .821 instead of one. One seed, and the queries that chose are those that
-    measured: a difference of .02 says little.
-    """
-
-    batch_size: Annotated[int, Ge(2)] = 64  # triplets of one step; their documents are negatives of one another
-    epochs: Annotated[int, Ge(1)] = 1  # 600 triplets take 45 s on 2 AVX2 cores; a second one pays, see above
-    learning_rate: Annotated[float, Interval(gt=0, lt=1)] = 2e-4  # at its peak; models larger than MiniLM want less
-    warmup_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1  # of all steps, rising to the peak; then falling to 0
-    weight_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.01  # AdamW's
-    temperature: Annotated[float, Interval(gt=0, le=1)] = 0.05  # of the softmax over cosines, as in SimCSE
-    max_gradient_norm: Annotated[float, Gt(0)] = 1.0
-    # Tokens of a step whose activations stay in memory, some 0.3 MB each for MiniLM and four times that for BERT-base;
-    # what is over is computed twice: with nothing kept, 12.6 triplets a second instead of 15.4. A step of short texts
-    # has 5,000.
-    kept_tokens: Annotated[int, Ge(0)] = 8192
-    checkpoint_seconds: Annotated[float, Ge(0)] = 60.0  # what a kill costs at most, and a step
-    threads: Annotated[int, Ge(1)] | None = None  # None: all cores
-    seed: int = 0  # of the order of the triplets
+# Seconds for the step under way and its checkpoint, which may have a way to go, when training is interrupted; the
+# systemd unit gives 90 to all.
+_PATIENCE: Final = {"local": 30, "ray": 75}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,24 +77,30 @@ class TrainingJob:
     def from_json(cls, text: str) -> "TrainingJob":
         fields = json.loads(text)
         paths = {name: Path(fields[name]) for name in ("base", "triplets", "directory", "output")}
-        return cls(**paths, policy=TrainingPolicy(**fields["policy"]))
+        policy: dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in fields["policy"].items()
+        }
+        return cls(**paths, policy=TrainingPolicy(**policy))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingResult:
     """What training did; `seconds` are those of its steps, over all attempts."""
 
-    triplets: int
+    triplets: int  # that taught
     steps: int
     seconds: float
-    first_loss: float
-    last_loss: float
+    losses: Sequence[float]  # of each step
+    validations: Sequence[tuple[int, float]]  # step, and NDCG@10 on the validation part; none without one
     tokens: int  # that went through the model, without padding
     device: str
+    processes: int
+    remarks: Sequence[str]
 
     def numbers(self) -> Mapping[str, Any]:
-        """For the manifest and the dashboard."""
-        return asdict(self)
+        """For the manifest and the dashboard; the curves in at most 100 points."""
+        every = max(len(self.losses) // 100, 1)
+        return {**asdict(self), "losses": list(self.losses[::every]), "last_loss": self.losses[-1]}
 
 
 def train(job: TrainingJob, progress: Progress) -> TrainingResult:
@@ -116,10 +111,10 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
     Raises: FailStep when this job cannot succeed; Retry when the child was stopped or killed.
     """
     wanted = job.to_json(_digest(job))
-    if _read(job.directory / JOB) != wanted:
+    if _identity(_read(job.directory / JOB)) != _identity(wanted):
         shutil.rmtree(job.directory, ignore_errors=True)
         job.directory.mkdir(parents=True)
-        write_text(job.directory / JOB, wanted)
+    write_text(job.directory / JOB, wanted)
     if not _is_done(job):
         _run_child(job, progress)
     if (job.directory / MODEL).exists():
@@ -150,21 +145,31 @@ def _digest(job: TrainingJob) -> str:
         return file_digest(opened, "sha256").hexdigest()
 
 
+def _identity(text: str | None) -> Any:
+    """What makes a job the same: all but where it runs, so that one begun here may go on elsewhere, and back."""
+    if text is None:
+        return None
+    fields = json.loads(text)
+    what = {name: value for name, value in fields["policy"].items() if name != "runner" and name[:4] != "ray_"}
+    return {**fields, "policy": what}
+
+
 def _is_done(job: TrainingJob) -> bool:
     return (job.directory / RESULT).exists() and ((job.directory / MODEL).exists() or job.output.exists())
 
 
 def _run_child(job: TrainingJob, progress: Progress) -> None:
-    command = [sys.executable, "-m", "relevanced.daemon.trainer", str(job.directory), str(os.getpid())]
-    # Threads that wait shall not spin: two processes on two cores then train 4 times as fast. No model is fetched.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "HF_HUB_OFFLINE": "1"}
+    runner = job.policy.runner
+    if runner == "ray" and find_spec("ray") is None:
+        raise FailStep("[training] runner is ray, and Ray is not installed here; pip install 'relevanced[ray]'.")
+    command = [sys.executable, "-m", _MODULES[runner], str(job.directory), str(os.getpid())]
     progress("Preparing to train", 0, 1)
     # A session of its own, so that Ctrl-C in the terminal comes to this process alone, which ends the child cleanly.
     with (
         (job.directory / LOG).open("wb") as log,
         subprocess.Popen(
             command,
-            env={**os.environ, **environment},
+            env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -173,31 +178,70 @@ def _run_child(job: TrainingJob, progress: Progress) -> None:
         ) as child,
     ):
         try:
-            last = _listen(child, progress)
+            last = _listen(child, job, progress)
             status = child.wait()
         except BaseException:
-            _end(child)
+            _end(child, _PATIENCE[runner])
             raise
     if status != 0:
         raise _failure(job, status, last)
 
 
-def _listen(child: "subprocess.Popen[str]", progress: Progress) -> dict[str, Any]:
-    """Forward the child's steps until it closes its stdout; returns its last line."""
+def _listen(child: "subprocess.Popen[str]", job: TrainingJob, progress: Progress) -> dict[str, Any]:
+    """
+    Forward what the child says until it closes its stdout; returns its last line about the training.
+
+    Raises: Retry when it has said nothing for too long; it is killed then, since it may not hear of anything.
+    """
     line: dict[str, Any] = {}
-    for text in child.stdout or ():
-        if not line:
-            progress("Preparing to train", 1, 1)
-        line = json.loads(text)
-        if "step" in line:
-            progress("Training", line["step"], line["steps"])
+    for told in _lines(child, job.policy.silence_seconds):
+        if told is None:
+            child.kill()
+            silence = f"Training said nothing for {job.policy.silence_seconds:g} s near {_place(line)} and was ended"
+            raise Retry(f"{silence}; it goes on from its checkpoint.")
+        if "remark" in told:
+            log.warning(told["remark"])
+        elif "doing" in told:  # what is done around the steps
+            progress(told["doing"], told["done"], told["total"])
+        else:
+            if not line:
+                progress("Preparing to train", 1, 1)
+            line = told
+            if "step" in line:
+                progress("Training", line["step"], line["steps"])
     return line
 
 
-def _end(child: "subprocess.Popen[str]") -> None:
+def _lines(child: "subprocess.Popen[str]", patience: float) -> Iterator[dict[str, Any] | None]:
+    """Yield each line that the child says; None where none came for so many seconds."""
+    assert child.stdout is not None  # it was asked for
+    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read(stream: IO[str]) -> None:
+        for text in stream:
+            said.put(text)
+        said.put(None)
+
+    threading.Thread(target=read, args=(child.stdout,), name="training", daemon=True).start()
+    while True:
+        try:
+            text = said.get(timeout=patience)
+        except queue.Empty:
+            yield None
+            return
+        if text is None:
+            return
+        yield json.loads(text)
+
+
+def _place(last: Mapping[str, Any]) -> str:
+    return f"step {last['step']} of {last['steps']}" if "step" in last else "its first step"
+
+
+def _end(child: "subprocess.Popen[str]", patience: float) -> None:
     child.terminate()
     try:
-        child.wait(_PATIENCE)
+        child.wait(patience)
     except subprocess.TimeoutExpired:
         child.kill()
 
@@ -205,13 +249,22 @@ def _end(child: "subprocess.Popen[str]") -> None:
 def _failure(job: TrainingJob, status: int, last: Mapping[str, Any]) -> FailStep | Retry:
     if status == CANNOT and "error" in last:
         return FailStep(last["error"])
-    place = f"step {last['step']} of {last['steps']}" if "step" in last else "its first step"
+    if status == STOPPED and "retry" in last:
+        return Retry(last["retry"])
+    place = _place(last)
     if status == STOPPED:
         return Retry(f"Training was asked to stop at {place}; it goes on from there.")
-    if status in (-signal.SIGKILL, -signal.SIGTERM):
-        return Retry(f"Training was killed near {place}, as by a system out of memory; it goes on from its checkpoint.")
+    if status == -signal.SIGKILL:
+        times = int(_read(job.directory / KILLED) or 0) + 1
+        write_text(job.directory / KILLED, str(times))
+        remedy = f"goes on from its checkpoint with {2**times} times less kept in memory"
+        return Retry(f"Training was killed near {place}, as by a system out of memory; it {remedy}.")
+    if status == -signal.SIGTERM:
+        return Retry(f"Training was killed near {place}; it goes on from its checkpoint.")
     said = (_read(job.directory / LOG) or "").strip().splitlines()
     reason = said[-1] if said else "it said nothing"
+    if job.policy.runner == "ray" and status in _CLUSTER_LOST:
+        return Retry(f"Training lost its Ray cluster near {place}, and goes on from its checkpoint: {reason}")
     return FailStep(f"Training ended near {place} with status {status}: {reason} ({job.directory / LOG} has the rest).")
 
 

@@ -72,7 +72,7 @@ def test_what_may_succeed_later_is_repeated_and_counts_as_one_attempt(database: 
 
 def test_a_wait_hears_the_stop(database: Database, cycle: Cycle) -> None:
     def stopping(label: str, _done: int, _total: int) -> None:
-        if label == "Waiting for Postgres":
+        if label == "Waiting to try again":
             raise Interrupted("Asked to stop.")
 
     always_away = raising(*[Retry("Postgres is away.")] * 100)

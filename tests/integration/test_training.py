@@ -8,15 +8,19 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from relevanced.daemon.encoder import TransformerEncoder
 from relevanced.daemon.errors import FailStep, Retry
 from relevanced.daemon.ports import silent
-from relevanced.daemon.training import TrainingJob, TrainingPolicy, train
+from relevanced.daemon.recipe import TrainingPolicy
+from relevanced.daemon.training import TrainingJob, train
 from tests.tiny import WORDS, make_tiny_model
 
 EPOCHS, STEPS = 100, 300  # so many that the child is still under way when the parent hears of the first ones
@@ -108,7 +112,8 @@ class At:
 def test_training_lowers_the_loss_and_leaves_a_model_that_encodes(quiet, base):
     job, result = quiet
     assert (result.triplets, result.steps, result.device) == (len(WORDS), STEPS, "cpu")
-    assert result.last_loss < result.first_loss
+    assert result.losses[-1] < result.losses[0]
+    assert len(result.losses) == STEPS
     assert answered_first(job.output) > answered_first(base)
 
 
@@ -136,9 +141,10 @@ def test_killed_stopped_and_interrupted_it_goes_on_and_ends_with_the_same_bits(n
     assert psutil.Process().children() == []
     assert not job.output.exists()
     went_on = At(None, None)
-    train(job, went_on)
+    result = train(job, went_on)
     assert went_on.steps[0] >= 30  # the checkpoint of the interrupt
     assert weights(job) == weights(quiet[0])
+    assert result.losses == quiet[1].losses
 
 
 def test_the_child_dies_with_its_parent(new_job):
@@ -182,8 +188,11 @@ def test_a_model_that_is_complete_is_put_in_its_place_after_a_kill_between(new_j
 
 def test_a_loss_that_is_no_number_fails_the_step_in_a_sentence(new_job):
     job = new_job(rows=triplets(weight=float("nan")))
-    with pytest.raises(FailStep, match=f"no number at step 1 of {STEPS}; a lower learning_rate"):
+    with pytest.raises(FailStep, match=f"no number at step 1 of {STEPS}, over the triplets .* and 2 more of") as failed:
         train(job, silent)
+    bad = json.loads((job.directory / "bad_batch.json").read_text())
+    assert f"the triplets {', '.join(map(str, bad['triplets'][:3]))} and" in str(failed.value)
+    assert bad["step"] == 1
     assert not job.output.exists()
 
 
@@ -208,3 +217,70 @@ def test_a_full_disk_fails_the_step_in_a_sentence(new_job):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     train(job, silent)
     assert job.output.is_dir()
+
+
+def test_a_child_that_says_nothing_is_ended_and_goes_on_from_its_checkpoint(new_job):
+    job = new_job(silence_seconds=15, checkpoint_seconds=0)
+    with pytest.raises(Retry, match=r"said nothing for 15 s near step \d+ of 300"):
+        train(job, At(10, lambda: child().suspend()))
+    assert psutil.Process().children() == []
+    went_on = At(None, None)
+    train(job, went_on)
+    assert went_on.steps[0] >= 9
+
+
+def test_what_was_killed_as_if_for_its_memory_keeps_less_of_it(new_job, quiet):
+    job = new_job(checkpoint_seconds=0, kept_tokens=1024)
+    for times in (2, 4):
+        with pytest.raises(Retry, match=f"with {times} times less kept in memory"):
+            train(job, At(10 * times, lambda: child().kill()))
+    train(job, silent)
+    assert weights(job) == weights(quiet[0])  # it costs time, and changes nothing
+
+
+def test_two_processes_that_share_each_batch_learn_what_one_learns(new_job, base):
+    """Every document of the batch is a negative for every anchor, wherever it was encoded."""
+    alone, shared = new_job(epochs=10), new_job(epochs=10, processes=2)
+    one, two = train(alone, silent), train(shared, silent)
+    assert (one.processes, two.processes) == (1, 2)
+    np.testing.assert_allclose(one.losses, two.losses, rtol=0.05, atol=0.02)
+    assert answered_first(shared.output) > answered_first(base)
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"loss": "margin", "margin": 0.5},
+        {"lora_rank": 8, "learning_rate": 1e-2},
+        {"matryoshka": (8, 4), "matryoshka_weights": (0.5, 0.25), "schedule": "cosine"},
+        {"average_share": 0.5, "schedule": "constant", "mask_above": 0.5},
+        {"validation_share": 0.3},
+    ],
+    ids=lambda recipe: next(iter(recipe)),
+)
+def test_every_recipe_learns_and_survives_a_kill(new_job, base, recipe):
+    """Only with the same state in its checkpoint does it end with the same weights."""
+    quiet, killed = new_job(epochs=20, **recipe), new_job(epochs=20, checkpoint_seconds=0, **recipe)
+    result = train(quiet, silent)
+    with pytest.raises(Retry, match="killed"):
+        train(killed, At(min(result.steps // 2, 30), lambda: child().kill()))
+    assert train(killed, silent).losses == result.losses
+    assert weights(killed) == weights(quiet)
+    if recipe.get("validation_share"):
+        best = max(value for _, value in result.validations)
+        assert result.steps < 60 or len(result.validations) == 80
+        assert best >= result.validations[0][1]
+    else:
+        assert answered_first(quiet.output) > answered_first(base)
+    names = set(load_file(quiet.output / "model.safetensors"))
+    assert names == set(load_file(base / "model.safetensors"))
+
+
+def test_what_is_kept_of_the_base_model_lies_between_the_two(new_job, base):
+    tuned, half = new_job(epochs=10), new_job(epochs=10, keep_base=0.5)
+    train(tuned, silent)
+    train(half, silent)
+    before, after, mixed = (load_file(one / "model.safetensors") for one in (base, tuned.output, half.output))
+    for name, one in mixed.items():
+        torch.testing.assert_close(one, (before[name] + after[name]) / 2)

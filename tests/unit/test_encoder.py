@@ -4,15 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
-from relevanced.daemon.encoder import BATCH_TOKENS, TransformerEncoder, batches_by_length
+from relevanced.daemon.encoder import TransformerEncoder
 from tests.tiny import WORDS, make_tiny_model
 
-CPU = torch.device("cpu")
 BF16 = 1e-3  # how far a unit vector's parts may be off where the CPU computes in bf16
 
 
@@ -73,12 +69,3 @@ def test_many_threads_get_what_one_gets(encoder):
 def test_loading_a_model_says_nothing_on_the_terminal(directory, capfd):
     TransformerEncoder.load(directory, "space").encode_documents(["red eye"])
     assert capfd.readouterr() == ("", "")
-
-
-@given(st.lists(st.integers(1, 600), max_size=50))
-def test_batches_hold_each_text_once_and_no_more_tokens_than_allowed(lengths):
-    rows = [[0] * length for length in lengths]
-    batches = list(batches_by_length(rows, CPU))
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= BATCH_TOKENS["cpu"]

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.errors import FailStep
+from relevanced.daemon.optimizer import rate_share
 from relevanced.daemon.ports import silent
-from relevanced.daemon.trainer import Training, batch_order, rate_share
-from relevanced.daemon.training import TrainingJob, TrainingPolicy, train
+from relevanced.daemon.recipe import TrainingPolicy
+from relevanced.daemon.trainer import Training, batch_order, validation_steps
+from relevanced.daemon.training import TrainingJob, train
 from tests.tiny import make_tiny_model
 
 ROW = {"anchor": "pain", "positive": "red eye", "negatives": ["ear"], "query_key": "pain", "weight": 1.0}
@@ -61,7 +63,7 @@ def test_what_is_missing_is_said_in_one_sentence_and_nothing_is_left(job, spoil,
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(1, 3))
 def test_each_epoch_takes_each_triplet_once_in_even_batches(triplets, batch_size, epochs):
     policy = TrainingPolicy(batch_size=batch_size, epochs=epochs)
-    batches = list(batch_order(triplets, policy))
+    batches = list(batch_order(range(triplets), policy))
     assert sorted(place for batch in batches for place in batch) == sorted(list(range(triplets)) * epochs)
     sizes = {len(batch) for batch in batches}
     assert max(sizes) <= batch_size
@@ -70,18 +72,30 @@ def test_each_epoch_takes_each_triplet_once_in_even_batches(triplets, batch_size
 
 def test_epochs_and_seeds_shuffle_differently_and_always_alike():
     policy = TrainingPolicy(epochs=2, batch_size=100)
-    first, second = batch_order(100, policy)
+    first, second = batch_order(range(100), policy)
     assert first != second
-    assert [first, second] == list(batch_order(100, policy))
-    assert first != next(batch_order(100, dataclasses.replace(policy, seed=1)))
+    assert [first, second] == list(batch_order(range(100), policy))
+    assert first != next(batch_order(range(100), dataclasses.replace(policy, seed=1)))
 
 
 @pytest.mark.parametrize(("steps", "warmup_share"), [(1, 0.0), (1, 0.9), (10, 0.0), (20, 0.1), (7, 0.5)])
-def test_the_learning_rate_rises_to_its_peak_and_falls_without_reaching_zero(steps, warmup_share):
-    shares = [rate_share(step, steps, warmup_share) for step in range(steps)]
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_learning_rate_rises_to_its_peak_and_falls_without_reaching_zero(steps, warmup_share, schedule):
+    policy = TrainingPolicy(warmup_share=warmup_share, schedule=schedule)
+    shares = [rate_share(step, steps, policy) for step in range(steps)]
     peak = shares.index(max(shares))
     assert all(0 < share <= 1 for share in shares)
     assert shares == sorted(shares[:peak]) + sorted(shares[peak:], reverse=True)
+
+
+@given(st.integers(1, 3000), st.integers(1, 4), st.integers(1, 8), st.integers(1, 40) | st.none())
+def test_a_validated_training_is_measured_at_its_end_and_no_oftener_than_it_has_steps(triplets, epochs, times, most):
+    policy = TrainingPolicy(batch_size=32, epochs=epochs, validations=times, max_steps=most)
+    steps = min(epochs * -(-triplets // 32), most or 10**6)
+    measured = validation_steps(triplets, policy)
+    assert max(measured) == steps
+    assert min(measured) >= 1
+    assert len(measured) <= min(epochs * times, steps)
 
 
 class Killed(BaseException):
@@ -96,7 +110,7 @@ class KilledAt(io.StringIO):
         self.step = step
 
     def write(self, text):
-        if json.loads(text)["step"] == self.step:
+        if json.loads(text).get("step") == self.step:
             raise Killed
         return super().write(text)
 
@@ -117,7 +131,7 @@ def test_killed_at_every_step_it_ends_with_the_same_bits(job, tmp_path, checkpoi
         one.directory.mkdir()
         for step in kills:
             with pytest.raises(Killed):
-                Training(one).run(KilledAt(step))
-        assert Training(one).run(io.StringIO()) == 0
+                Training(one, KilledAt(step)).run()
+        assert Training(one, io.StringIO()).run() == 0
         models[name] = (one.directory / "model" / "model.safetensors").read_bytes()
     assert models["quiet"] == models["killed"]
