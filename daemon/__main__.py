@@ -7,6 +7,8 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
+from relevanced.daemon.hub import keep_libraries_offline
+
 USAGE: Final = 2  # what was given cannot be used
 TRY_AGAIN: Final = 75  # EX_TEMPFAIL: what failed may be over by the next start, so a supervisor should make one
 INTERRUPTED: Final = 130  # 128 + SIGINT
@@ -15,10 +17,10 @@ INTERRUPTED: Final = 130  # 128 + SIGINT
 def main() -> None:
     """Run the command line; a stack trace reaches a person only with --debug."""
     # Read when torch is imported, in this process and its children: threads that wait shall not spin, since two busy
-    # processes on two cores then do four times as much. No model is ever fetched.
+    # processes on two cores then do four times as much.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    keep_libraries_offline()  # what is fetched, hub.py fetches
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))

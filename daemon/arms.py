@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevanced.daemon import history
+from relevanced.daemon.base_models import says_how_it_pools
 from relevanced.daemon.contrast import JudgedQueries
 from relevanced.daemon.documents import document_ids, document_texts
 from relevanced.daemon.errors import BadInput
@@ -101,7 +102,8 @@ def _arm_of(stages: Stages, given: str, policy: ModelPolicy) -> Arm:
         return Arm(name=f"version {found.version_id}", fingerprint=found.fingerprint, version_id=found.version_id)
     directory = Path(given).expanduser()
     name = directory.resolve().name
-    encoder = stages.models.open_base(replace(policy, base=str(directory)))
+    pooling = None if says_how_it_pools(directory) else policy.pooling  # which is meant for the base model
+    encoder = stages.models.open_base(replace(policy, base=str(directory), pooling=pooling))
     for known in history.versions(stages.database):
         if known.fingerprint == encoder.fingerprint:  # its vectors are there
             label = f"version {known.version_id} ({name})"

@@ -20,6 +20,7 @@ from relevanced.daemon.dead_letters_cli import dead_letters_app
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
 from relevanced.daemon.golden_cli import golden_app
+from relevanced.daemon.models_cli import models
 from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.privacy_cli import compact, forget
 from relevanced.daemon.records import Outcome
@@ -59,6 +60,7 @@ app.command("forget")(forget)
 app.command("compact")(compact)
 app.command("assess")(assess)
 app.command("compare")(compare)
+app.command("models")(models)
 app.command("approve")(approve)
 app.command("reject")(reject)
 app.command("validate")(validate_command)

