@@ -29,6 +29,7 @@ from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.trial_cli import trial_app
 from relevanced.daemon.triplets_cli import triplets_app
 from relevanced.daemon.validate_cli import validate_command
+from relevanced.daemon.versions_cli import versions_app
 
 EXAMPLES = """
 Examples:
@@ -68,6 +69,7 @@ app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(golden_app, name="golden")
 app.add_typer(trial_app, name="trial")
 app.add_typer(triplets_app, name="triplets")
+app.add_typer(versions_app, name="versions")
 
 Number = Annotated[int, typer.Argument(help="Number of the version, as `relevanced versions` lists it.", min=1)]
 
@@ -218,21 +220,6 @@ def up(
     overrides = {"serving": {"port": port}} if port is not None else {}
     with opened(context, overrides) as parts:
         Daemon(parts).run()
-
-
-@app.command()
-def versions(context: typer.Context, as_json: Json = False) -> None:
-    """List the versions: what each came from, how good it is, which one is live."""
-    from relevanced.daemon import history
-    from relevanced.daemon.console import out
-    from relevanced.daemon.status import versions_table
-
-    with opened(context) as parts:
-        known, serving = history.versions(parts.database), parts.promotion.serving()
-        if as_json:
-            say_json({"versions": [asdict(version) for version in known], "serving": asdict(serving)})
-        else:
-            out.print(versions_table(known, serving))
 
 
 @app.command()

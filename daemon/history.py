@@ -117,13 +117,27 @@ def complete_version(
     manifest: Mapping[str, Any],
 ) -> None:
     """Note that the model's files are complete, and what vector space they make."""
+    with database.connection() as connection:
+        complete_registered(connection, version_id, directory, fingerprint, dimension, manifest)
+
+
+def complete_registered(
+    connection: psycopg.Connection[DictRow],
+    version_id: int,
+    directory: Path,
+    fingerprint: str,
+    dimension: int,
+    manifest: Mapping[str, Any],
+) -> None:
+    """Do the same in the transaction that took the number, so that no number is ever without a model."""
     values = {
+        "version_id": version_id,
         "directory": str(directory),
         "fingerprint": fingerprint,
         "dimension": dimension,
         "manifest": Jsonb(dict(manifest)),
     }
-    _write(database, "complete_version", version_id=version_id, **values)
+    connection.execute(sql.postgres["complete_version"], values)
 
 
 def note_metrics(connection: psycopg.Connection[DictRow], version_id: int, metrics: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -24,12 +25,11 @@ from safetensors import SafetensorError
 from relevanced.daemon.base_models import BaseModel, base_model
 from relevanced.daemon.errors import BadInput, FailStep
 from relevanced.daemon.files import write_text
-from relevanced.daemon.model_card import model_card
+from relevanced.daemon.model_card import CARD, model_card
 from relevanced.daemon.ports import Encoder
 from relevanced.daemon.presets import DEFAULT, PoolingMode
 
-_MANIFEST: Final = "manifest.json"
-_CARD: Final = "README.md"
+MANIFEST: Final = "manifest.json"
 _LIBRARIES: Final = ("torch", "transformers", "sentence-transformers")
 _KEPT_OPEN: Final = 3  # live, previous and candidate
 
@@ -70,16 +70,15 @@ class ModelStore:
         partial = self._directory / f"v{version_id}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         _take_over(policy, partial)
-        shutil.rmtree(self.directory(version_id), ignore_errors=True)
-        return partial.rename(self.directory(version_id))
+        return self.place(partial, version_id)
 
     def write_manifest(self, directory: Path, manifest: Mapping[str, Any]) -> None:
         """Note where the version comes from, and the sha256 of each file; this makes the directory a version."""
         self._forget(directory)
         libraries = {name: installed_version(name) for name in _LIBRARIES}
-        write_text(directory / _CARD, model_card(directory.name, manifest))
-        full = {**manifest, "libraries": libraries, "files": _hashes(directory)}
-        write_text(directory / _MANIFEST, json.dumps(full, indent=2, default=str) + "\n")
+        write_text(directory / CARD, model_card(directory.name, manifest))
+        full = {**manifest, "libraries": libraries, "files": hashes(directory)}
+        write_text(directory / MANIFEST, json.dumps(full, indent=2, default=str) + "\n")
 
     def check(self, directory: Path) -> Mapping[str, str]:
         """
@@ -89,14 +88,14 @@ class ModelStore:
         Raises: FailStep when a file was changed, added or removed, or when there is no manifest.
         """
         try:
-            expected: dict[str, str] = json.loads((directory / _MANIFEST).read_bytes())["files"]
-            found = _hashes(directory)
+            expected: dict[str, str] = json.loads((directory / MANIFEST).read_bytes())["files"]
+            found = hashes(directory)
         except (OSError, ValueError, KeyError) as error:
-            raise FailStep(f"{directory} is no complete model version; {_MANIFEST} cannot be read.") from error
+            raise FailStep(f"{directory} is no complete model version; {MANIFEST} cannot be read.") from error
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         if different:
             remedy = "restore it from a backup, or promote another version"
-            raise FailStep(f"{directory / different[0]} is not the file that {_MANIFEST} names; {remedy}.")
+            raise FailStep(f"{directory / different[0]} is not the file that {MANIFEST} names; {remedy}.")
         return found
 
     def open(self, directory: Path) -> Encoder:
@@ -126,15 +125,36 @@ class ModelStore:
         Raises: BadInput, as adopt.
         """
         with TemporaryDirectory(prefix="relevanced-model-") as folder:
-            directory = Path(folder) / "model"
-            _take_over(policy, directory)
-            from relevanced.daemon.encoder import TransformerEncoder  # here, as in _take_over
+            return _try_out(policy, Path(folder) / "model")
 
-            return TransformerEncoder.load(directory, _fingerprint(_hashes(directory)))
+    @contextmanager
+    def trying(self, policy: ModelPolicy) -> Iterator[tuple[Path, Encoder]]:
+        """
+        Give a base model as open_base does, and its directory until the block ends, for `place` to take.
+
+        Raises: BadInput, as adopt.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix="trying-", dir=self._directory) as folder:
+            directory = Path(folder) / "model"
+            yield directory, _try_out(policy, directory)
+
+    def place(self, directory: Path, version_id: int) -> Path:
+        """Make a directory that of a new version; what a killed attempt has left is replaced."""
+        shutil.rmtree(self.directory(version_id), ignore_errors=True)
+        return directory.rename(self.directory(version_id))
 
     def _forget(self, directory: Path) -> None:
         with self._lock:
             self._opened.pop(directory, None)
+
+
+def _try_out(policy: ModelPolicy, directory: Path) -> Encoder:
+    """Write a base model to this directory, and read it there."""
+    _take_over(policy, directory)
+    from relevanced.daemon.encoder import TransformerEncoder  # here, as in _take_over
+
+    return TransformerEncoder.load(directory, _fingerprint(hashes(directory)))
 
 
 def _take_over(policy: ModelPolicy, directory: Path) -> None:
@@ -194,12 +214,13 @@ def _fingerprint(hashes: Mapping[str, str]) -> str:
 
     Returns: 64 hexadecimal digits, the same wherever the same files lie.
     """
-    shaping = sorted((name, digest) for name, digest in hashes.items() if name != _CARD)
+    shaping = sorted((name, digest) for name, digest in hashes.items() if name != CARD)
     return hashlib.sha256(json.dumps(shaping).encode()).hexdigest()
 
 
-def _hashes(directory: Path) -> dict[str, str]:
-    return {str(file.relative_to(directory)): _sha256(file) for file in _files(directory) if file.name != _MANIFEST}
+def hashes(directory: Path) -> dict[str, str]:
+    """Give the sha256 of each file of a version's directory, by its path in it; the manifest itself has none."""
+    return {str(file.relative_to(directory)): _sha256(file) for file in _files(directory) if file.name != MANIFEST}
 
 
 def _files(directory: Path) -> Iterator[Path]:

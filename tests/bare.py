@@ -15,10 +15,12 @@ LAYERS = {384: 6, 768: 12, 1024: 24}
 _HEADS = {384: 12, 768: 12, 1024: 16}
 
 
-def make_bare_model(directory: Path, *, seed: int = 0) -> Path:
+def make_bare_model(directory: Path, *, hidden_size: int = 16) -> Path:
     """The tiny BERT of tests.tiny, without what sentence-transformers would put to it."""
-    torch.manual_seed(seed)
-    BertModel(tiny_config()).save_pretrained(directory)
+    torch.manual_seed(0)
+    config = tiny_config()
+    config.hidden_size = hidden_size
+    BertModel(config).save_pretrained(directory)
     save_tokenizer(directory)
     return directory
 

@@ -7,34 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from relevanced.daemon.base_models import origin_of
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.hub import fetch, upload
 from relevanced.daemon.model_store import ModelPolicy, ModelStore
 from tests.bare import make_bare_model
-from tests.hub import Hub, hub
+from tests.hub import Hub, hub, on_hub
 
 
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub with a bare model and what may not come along, an empty cache, and the operator's leave to fetch."""
-    from huggingface_hub import constants
-
     with hub() as found:
         bare = make_bare_model(tmp_path / "bare")
         (bare / "pytorch_model.bin").write_bytes(b"would run code")
         (bare / "modeling.py").write_text("would run")
         (bare / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
         found.models["org/bare"] = {file.name: file.read_bytes() for file in bare.iterdir()}
-        monkeypatch.setattr(constants, "ENDPOINT", found.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", found.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("HF_HUB_OFFLINE")
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        on_hub(monkeypatch, found, tmp_path)
+        monkeypatch.delenv("HF_TOKEN")
         yield found
 
 
@@ -54,8 +47,6 @@ def test_only_plain_files_are_fetched_and_the_cache_does_where_the_hub_is_away(t
     assert origin_of("org/bare") == {"base": "org/bare", "revision": directory.name, "licence": "mit"}
     monkeypatch.delenv("HF_HUB_OFFLINE")
     there.models.clear()
-    from huggingface_hub import constants
-
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert fetch("org/bare", 1) == directory
 
@@ -76,8 +67,6 @@ def test_what_cannot_be_fetched_is_one_sentence(there, monkeypatch):
     with pytest.raises(BadInput, match=r"org/bare has \d+\.0 GB, and max_download_gb allows 1; raise it"):
         fetch("org/bare", 1)
     assert not any("/resolve/" in path for path in there.asked[asked:])
-    from huggingface_hub import constants
-
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
         BadInput, match="is not in the cache of this machine, and the Hugging Face Hub does not give it"

@@ -111,11 +111,11 @@ def declared_and_imported() -> tuple[set[str], set[str]]:
     """The distributions that pyproject.toml asks for at run time, and those that the code imports by name."""
     wanted = {requirement.name: requirement for requirement in map(Requirement, PROJECT["project"]["dependencies"])}
     extras = {f"{name}-{extra}" for name, requirement in wanted.items() for extra in requirement.extras}
-    optional = PROJECT["project"]["optional-dependencies"]
-    more = {Requirement(text).name for extra in ("demo", "ray") for text in optional[extra]}
+    extras_asked = PROJECT["project"]["optional-dependencies"]
+    optional = {Requirement(text).name for name in extras_asked.keys() - {"test"} for text in extras_asked[name]}
     homes = packages_distributions()
     imported = set().union(*(names_imported_by(path) for path in source_files(*FOLDERS))) - {"relevanced"}
-    declared = {canonicalize_name(name) for name in wanted.keys() | extras | more}
+    declared = {canonicalize_name(name) for name in wanted.keys() | extras | optional}
     found = set()
     for name in imported - sys.stdlib_module_names:
         candidates = {canonicalize_name(home) for home in homes.get(name, [name])}

@@ -1,0 +1,148 @@
+"""
+The commands `versions`, `versions export` and `versions import`.
+
+In:  options. Out: a table, sentences, or JSON; and a version's files, out or in.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relevanced.daemon.console import out, say_json, say_outcome
+from relevanced.daemon.errors import BadInput
+from relevanced.daemon.opening import Json, opened
+from relevanced.daemon.presets import PoolingMode
+from relevanced.daemon.records import Outcome, Version
+from relevanced.daemon.wiring import Parts
+
+versions_app = typer.Typer()
+
+Licence = Annotated[
+    str | None,
+    typer.Option("--license", help="As the Hugging Face Hub writes it, such as mit; else what is known of the model."),
+]
+
+
+@versions_app.callback(invoke_without_command=True)
+def versions(context: typer.Context, as_json: Json = False) -> None:
+    """
+    List the versions: what each came from, how good it is, which one is live.
+
+    Examples:
+
+      relevanced versions
+
+      relevanced versions export 2 --to ./model    its files, for other tools
+
+      relevanced versions import ./model           a model made elsewhere
+    """
+    from relevanced.daemon import history
+    from relevanced.daemon.status import versions_table
+
+    if context.invoked_subcommand is not None:
+        return
+    with opened(context) as parts:
+        known, serving = history.versions(parts.database), parts.promotion.serving()
+        if as_json:
+            say_json({"versions": [asdict(version) for version in known], "serving": asdict(serving)})
+        else:
+            out.print(versions_table(known, serving))
+
+
+@versions_app.command("export")
+def export(
+    context: typer.Context,
+    number: Annotated[int, typer.Argument(help="Number of the version.", min=1)],
+    to: Annotated[str, typer.Option(metavar="PLACE", help="A new directory, hub:ORG/NAME or mlflow:URI.")],
+    licence: Licence = None,
+    public: Annotated[bool, typer.Option("--public", help="Let a new model of the Hub be seen by all.")] = False,
+    name: Annotated[
+        str, typer.Option(help="The registered model in MLflow; letters, digits, dots, dashes and underscores.")
+    ] = "relevanced",
+    as_json: Json = False,
+) -> None:
+    """
+    Write the files of a version where other tools read them: safetensors, tokenizer, model card, sha256 of each file.
+
+    To the Hub it goes as a private model, with HF_TOKEN. In MLflow the alias champion is live, challenger on trial or
+    the newest candidate, and previous what rollback returns to; the same command again brings the aliases up to date.
+
+    Examples:
+
+      relevanced versions export 2 --to ./model
+
+      relevanced versions export 2 --to hub:acme/search-en --license mit
+
+      relevanced versions export 2 --to mlflow:http://mlflow.internal:5000
+    """
+    from relevanced.daemon import history
+
+    with opened(context) as parts:
+        outcome = _export(parts, history.version(parts.database, number), to, licence, public, name)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)
+
+
+@versions_app.command("import")
+def import_(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="With a model for sentence-transformers or transformers.")],
+    licence: Licence = None,
+    pooling: Annotated[
+        PoolingMode | None, typer.Option(help="Of a model without modules.json, which does not say how it pools.")
+    ] = None,
+    query_prompt: Annotated[
+        str | None, typer.Option(help="Put before each query; else what the model says itself.")
+    ] = None,
+    document_prompt: Annotated[str | None, typer.Option(help="Put before each document; likewise.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of a text that are read; likewise.", min=8)] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Make a version of a model that was made elsewhere: a candidate, for prepare, verify, and trial or promote.
+
+    Only safetensors are read, and no code of the model's own is run.
+
+    Examples:
+
+      relevanced versions import ./model
+
+      relevanced versions import ./bert --pooling cls --query-prompt "query: "
+
+      relevanced compare 1 3                              after that
+    """
+    from relevanced.daemon.model_store import ModelPolicy
+    from relevanced.daemon.version_files import import_version
+
+    policy = ModelPolicy(
+        base=str(directory),
+        pooling=pooling,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+        max_tokens=max_tokens,
+    )
+    with opened(context) as parts:
+        outcome = import_version(parts.stages, policy, licence)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)
+
+
+def _export(parts: Parts, version: Version, to: str, licence: str | None, public: bool, name: str) -> Outcome:
+    from relevanced.daemon.version_files import export_to_directory, export_to_hub
+
+    kind, _, place = to.partition(":")
+    if public and kind != "hub":
+        raise BadInput(f"--public says who sees a model of the Hub, and {to} is none; leave it out.")
+    if kind == "hub":
+        if place.count("/") != 1:
+            raise BadInput(f"{to} names no model of the Hugging Face Hub; write hub:ORG/NAME.")
+        return export_to_hub(parts.stages, version, place, licence, private=not public)
+    if kind == "mlflow":
+        from relevanced.daemon.mlflow_registry import export_to_mlflow
+
+        if not place:
+            raise BadInput(f"{to} names no MLflow; write mlflow:URI, as in mlflow:http://mlflow.internal:5000.")
+        if not name.replace(".", "").replace("-", "").isidentifier():
+            raise BadInput(f"--name: {name} cannot be used; take letters, digits, dots, dashes and underscores.")
+        return export_to_mlflow(parts.stages, version, place, name, licence)
+    return export_to_directory(parts.stages, version, Path(to).expanduser(), licence)
