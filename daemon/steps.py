@@ -6,6 +6,7 @@ so each may be killed and begun again: what it has left is either complete or ma
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Final
 
@@ -52,6 +53,8 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         "snapshot_id": cycle.snapshot_id,
         "cycle_id": cycle.cycle_id,
         "triplets": _triplets_by_source(stages, cycle),
+        "triplets_sha256": result.triplets_sha256,
+        "recipe": asdict(stages.training),
         "training": result.numbers(),
     }
     stages.models.write_manifest(job.output, manifest)

@@ -230,7 +230,8 @@ class Training:
             processes=self._team.size,
             remarks=done.remarks,
         )
-        write_text(directory / RESULT, json.dumps(asdict(result)))
+        found = {name: value for name, value in asdict(result).items() if name != "triplets_sha256"}
+        write_text(directory / RESULT, json.dumps(found))
         for name in (CHECKPOINT, KILLED):
             (directory / name).unlink(missing_ok=True)
 

@@ -96,6 +96,7 @@ class TrainingResult:
     device: str
     processes: int
     remarks: Sequence[str]
+    triplets_sha256: str = ""  # of the file that was read
 
     def numbers(self) -> Mapping[str, Any]:
         """For the manifest and the dashboard; the curves in at most 100 points."""
@@ -110,7 +111,8 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
     An exception out of `progress`, or Ctrl-C, lets the child write a checkpoint and end before it goes on upwards.
     Raises: FailStep when this job cannot succeed; Retry when the child was stopped or killed.
     """
-    wanted = job.to_json(_digest(job))
+    digest = _digest(job)
+    wanted = job.to_json(digest)
     if _identity(_read(job.directory / JOB)) != _identity(wanted):
         shutil.rmtree(job.directory, ignore_errors=True)
         job.directory.mkdir(parents=True)
@@ -121,7 +123,7 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
         shutil.rmtree(job.output, ignore_errors=True)
         job.output.parent.mkdir(parents=True, exist_ok=True)
         (job.directory / MODEL).rename(job.output)
-    return TrainingResult(**json.loads((job.directory / RESULT).read_text()))
+    return TrainingResult(**json.loads((job.directory / RESULT).read_text()), triplets_sha256=digest)
 
 
 def _digest(job: TrainingJob) -> str:

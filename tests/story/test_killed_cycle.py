@@ -79,8 +79,11 @@ def what_is_left(home: Path, parts: Parts, cycle: Cycle) -> dict[str, object]:
     candidate = history.version(parts.database, cycle.candidate_version_id or 0)
     weights = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(candidate.directory.rglob("*.safetensors"))))
     names, vectors = parts.index.vectors(candidate.version_id, None)
+    triplets = home / "cycles" / str(cycle.cycle_id) / "triplets.parquet"
+    assert candidate.manifest["triplets_sha256"] == hashlib.sha256(triplets.read_bytes()).hexdigest()
     return {
-        "triplets": pq.read_table(home / "cycles" / str(cycle.cycle_id) / "triplets.parquet").to_pylist(),
+        "triplets": pq.read_table(triplets).to_pylist(),
+        "recipe": candidate.manifest["recipe"],
         "weights": weights.hexdigest(),
         "vectors": hashlib.sha256(vectors.tobytes() + "\n".join(names).encode()).hexdigest(),
         "serving": parts.promotion.serving(),
