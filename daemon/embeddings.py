@@ -32,13 +32,14 @@ class Encoded:
 
 
 class Embeddings:
-    """The statements of one version's table."""
+    """The statements of the table that one version searches: mostly its own, an adapter's that of another version."""
 
-    def __init__(self, version_id: int) -> None:
-        self._version_id = version_id
-        self.hnsw = f"embeddings_v{version_id}_hnsw"
+    def __init__(self, version_id: int, index_id: int) -> None:
+        """Take the version, which its hits name, and the version whose table it is."""
+        self.version_id, self.index_id = version_id, index_id
+        self.hnsw = f"embeddings_v{index_id}_hnsw"
         self._names = {
-            "table": psycopg_sql.Identifier("relevanced", f"embeddings_v{version_id}"),
+            "table": psycopg_sql.Identifier("relevanced", f"embeddings_v{index_id}"),
             "index": psycopg_sql.Identifier(self.hnsw),
         }
 
@@ -102,14 +103,14 @@ class Embeddings:
         for row in rows:
             hits = found[row["place"] - 1]
             place = len(hits) + 1
-            hits.append(Hit(place, row["document_id"], row["score"], row["title"], row["text"], self._version_id))
+            hits.append(Hit(place, row["document_id"], row["score"], row["title"], row["text"], self.version_id))
         return found
 
     def score(self, connection: Connection, vector: Vectors, document_ids: Sequence[str]) -> list[Hit]:
         """Score the documents that have a vector by one of float32 (dimension,), best first."""
         parameters = {"vector": HalfVector(vector), "document_ids": document_ids}
         rows = connection.execute(self._statement("score_embeddings"), parameters)
-        return [Hit(place, version_id=self._version_id, **row) for place, row in enumerate(rows, start=1)]
+        return [Hit(place, version_id=self.version_id, **row) for place, row in enumerate(rows, start=1)]
 
     def plan(self, connection: Connection, vectors: Vectors, k: int, *, ef_search: int) -> str:
         """Ask Postgres how it would answer such a search; JSON as text."""
@@ -118,9 +119,9 @@ class Embeddings:
         (row,) = connection.execute(explain, _asked(vectors, k, ef_search))
         return str(row["QUERY PLAN"])
 
-    def compare_with_documents(self, connection: Connection, version_id: int) -> dict[str, int]:
+    def compare_with_documents(self, connection: Connection) -> dict[str, int]:
         """Count documents, and those that are missing, outdated or gone in this table."""
-        (row,) = connection.execute(self._statement("compare_with_documents"), {"version_id": version_id})
+        (row,) = connection.execute(self._statement("compare_with_documents"), {"version_id": self.index_id})
         return row
 
     def sample(self, connection: Connection, limit: int) -> tuple[list[DictRow], list[Vectors]]:

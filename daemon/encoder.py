@@ -29,7 +29,7 @@ class TransformerEncoder:
     """A model version ready to encode, from any number of threads."""
 
     def __init__(self, model: SentenceTransformer, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
+        self.fingerprint = self.document_fingerprint = fingerprint
         self.dimension = cast(int, model.get_embedding_dimension())
         self._model = model
         lighten(model, gpu=torch.float16)

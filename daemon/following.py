@@ -1,7 +1,7 @@
 """
 Following: every version that is kept takes over the changes of the documents, so that a rollback needs no work.
 
-In:  the outbox, the kept versions. Out: their tables, up to date.
+In:  the outbox, the kept versions. Out: their tables, up to date; one that several versions search, once for all.
 """
 
 from relevanced.daemon import history
@@ -20,7 +20,7 @@ def follow(stages: Stages) -> Outcome:
     """
     applied: dict[int, int] = {}
     failures: list[FailStep] = []
-    for version in history.kept_versions(stages.database):
+    for version in history.followers(stages.database):
         try:
             behind = stages.index.is_behind(version.version_id)
             encoder = stages.models.open(version.directory) if behind else None
@@ -29,6 +29,7 @@ def follow(stages: Stages) -> Outcome:
             failures.append(error)
     if failures:
         raise failures[0]
-    names = " and ".join(str(number) for number in applied) or "none"
+    kept = history.kept_versions(stages.database)
+    names = " and ".join(str(version.version_id) for version in kept) or "none"
     sentence = f"Versions kept up to date: {names}; {max(applied.values(), default=0):,} changed documents."
     return Outcome(sentence, {"changed_documents": max(applied.values(), default=0)})

@@ -62,6 +62,19 @@ def kept_versions(database: Database) -> list[Version]:
     return [version for version in versions(database) if version.state in ("prepared", "verified")]
 
 
+def followers(database: Database) -> list[Version]:
+    """
+    One version for each index that follows the documents: its owner where that is kept, else one that searches it.
+
+    An index follows for as long as a version that is kept, or an adapter that no gate has decided about, searches it.
+    """
+    found: dict[int, Version] = {}
+    for one in versions(database):
+        if one.state in ("prepared", "verified") or (one.state == "candidate" and one.index_version_id):
+            found.setdefault(one.index_id, one)  # the owner is older than its adapters
+    return list(found.values())
+
+
 def kept_candidates(database: Database) -> list[Version]:
     """Candidates that no gate has decided about yet, since it takes more queries; the oldest first."""
     return [
@@ -115,10 +128,18 @@ def complete_version(
     fingerprint: str,
     dimension: int,
     manifest: Mapping[str, Any],
+    index_version_id: int | None = None,
 ) -> None:
-    """Note that the model's files are complete, and what vector space they make."""
+    """
+    Note that the model's files are complete, and what vector space they make.
+
+    Args:
+        index_version_id: whose index it searches; None: its own.
+    """
     with database.connection() as connection:
-        complete_registered(connection, version_id, directory, fingerprint, dimension, manifest)
+        complete_registered(
+            connection, version_id, directory, fingerprint, dimension, manifest, index_version_id
+        )
 
 
 def complete_registered(
@@ -128,6 +149,7 @@ def complete_registered(
     fingerprint: str,
     dimension: int,
     manifest: Mapping[str, Any],
+    index_version_id: int | None = None,
 ) -> None:
     """Do the same in the transaction that took the number, so that no number is ever without a model."""
     values = {
@@ -136,6 +158,7 @@ def complete_registered(
         "fingerprint": fingerprint,
         "dimension": dimension,
         "manifest": Jsonb(dict(manifest)),
+        "index_version_id": index_version_id,
     }
     connection.execute(sql.postgres["complete_version"], values)
 

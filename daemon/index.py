@@ -3,6 +3,8 @@ The blue-green index: the vectors of each version, beside one another.
 
 In:  documents, an encoder, the outbox. Out: a complete table per version, and the nearest documents of a query vector.
 prepare fills and indexes, catch_up follows the documents, verify decides whether promotion may have it, search answers.
+A version that only turns the vectors of the queries has no table: all of this is done to the one that it searches, and
+its owner's place in the outbox is the place of both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,6 +49,7 @@ class Index:
     def __init__(self, database: Database, policy: IndexPolicy) -> None:
         self._database = database
         self._policy = policy
+        self._index_ids: dict[int, int] = {}  # version -> whose index it searches, which never changes
 
     def embed(self, version_id: int, encoder: Encoder, document_ids: Sequence[str] | None, progress: Progress) -> int:
         """
@@ -86,11 +89,13 @@ class Index:
         """
         embeddings = self._open(version_id, encoder)
         with self._database.connection() as connection:
-            connection.execute(sql.postgres["begin_backfill"], {"version_id": version_id})
-        with self._database.connection() as connection:
             (row,) = connection.execute(sql.postgres["count_documents"])
         if not row["documents"]:
             raise FailStep("There are no documents to index; `relevanced documents load FILE` brings some.")
+        if embeddings.index_id != version_id:
+            return self._share(embeddings, encoder, row["documents"])
+        with self._database.connection() as connection:
+            connection.execute(sql.postgres["begin_backfill"], {"version_id": version_id})
         encoded = self.embed(version_id, encoder, None, progress)
         progress(f"Building the index of version {version_id}", 0, 1)
         remark = self._build(embeddings)
@@ -101,24 +106,45 @@ class Index:
         sentence = f"Prepared version {version_id}: {row['documents']:,} documents, {encoded:,} of them encoded now."
         return Outcome(f"{sentence}{remark}", {**row, "encoded": encoded})
 
+    def _share(self, embeddings: Embeddings, encoder: Encoder, documents: int) -> Outcome:
+        """Prepare a version that searches the index of another one."""
+        version_id, index_id = embeddings.version_id, embeddings.index_id
+        with self._database.connection() as connection:
+            readers = {"version_id": version_id, "index_id": index_id}
+            (row,) = connection.execute(sql.postgres["other_readers"], readers)
+        state = history.version(self._database, version_id).state
+        if state == "rejected" and not row["readers"]:
+            raise BadInput(
+                f"Version {version_id} searches the index of version {index_id}, which no longer follows the documents;"
+                f" `relevanced prepare {index_id}` first."
+            )
+        if state in ("candidate", "rejected"):
+            history.set_state(self._database, version_id, "prepared")
+        self.catch_up(version_id, encoder)
+        sentence = (
+            f"Prepared version {version_id}: it searches the index of version {index_id}, with {documents:,} documents;"
+            " nothing was encoded or built for it."
+        )
+        return Outcome(sentence, {"documents": documents, "encoded": 0})
+
     def catch_up(self, version_id: int, encoder: Encoder) -> int:
         """
         Apply the changes of documents since the last time; return how many documents were changed or deleted.
 
         Changes behind a transaction that is still open wait for the next time.
         """
-        self._open(version_id, encoder)
+        index_id = self._open(version_id, encoder).index_id
         changed: set[str] = set()
         while True:
             with self._database.connection() as connection:
-                parameters = {"version_id": version_id, "limit": self._policy.chunk}
+                parameters = {"version_id": index_id, "limit": self._policy.chunk}
                 changes = connection.execute(sql.postgres["outbox_changes"], parameters).fetchall()
             if not changes:
                 return len(changed)
             document_ids = sorted({change["document_id"] for change in changes})
             self.embed(version_id, encoder, document_ids, silent)
             with self._database.connection() as connection:
-                connection.execute(sql.postgres["advance_outbox"], {**changes[-1], "version_id": version_id})
+                connection.execute(sql.postgres["advance_outbox"], {**changes[-1], "version_id": index_id})
             with self._database.connection() as connection:
                 connection.execute(sql.postgres["trim_outbox"])
             changed.update(document_ids)
@@ -126,7 +152,7 @@ class Index:
     def is_behind(self, version_id: int) -> bool:
         """Whether a document has changed since this version caught up."""
         with self._database.connection() as connection:
-            parameters = {"version_id": version_id, "limit": 1}
+            parameters = {"version_id": self._embeddings(connection, version_id).index_id, "limit": 1}
             return connection.execute(sql.postgres["outbox_changes"], parameters).fetchone() is not None
 
     def verify(
@@ -152,12 +178,12 @@ class Index:
         with self._database.connection() as connection:
             outcome = verify_index(
                 connection,
-                version_id,
+                self._embeddings(connection, version_id),
                 encoder,
                 user_queries,
                 self._policy.verify,
                 ef_search=self._policy.ef_search,
-                live=live,
+                live=live and (self._embeddings(connection, live[0]), live[1]),
             )
             if outcome.verdict == "accepted":
                 connection.execute(sql.postgres["accept_version"], {"version_id": version_id})
@@ -168,7 +194,7 @@ class Index:
     def vectors(self, version_id: int, document_ids: Sequence[str] | None) -> tuple[list[str], Vectors]:
         """Read the vectors of documents (None: of all): their documents, and float32 (n, dimension)."""
         with self._reading(version_id) as connection:
-            names, vectors = Embeddings(version_id).vectors(connection, document_ids)
+            names, vectors = self._embeddings(connection, version_id).vectors(connection, document_ids)
         dimension = history.version(self._database, version_id).dimension
         return names, np.stack(vectors) if vectors else np.empty((0, dimension), dtype=np.float32)
 
@@ -182,7 +208,8 @@ class Index:
         if not len(vectors):
             return []
         with self._reading(version_id) as connection:
-            return Embeddings(version_id).search(connection, vectors, k, ef_search=self._policy.ef_search)
+            embeddings = self._embeddings(connection, version_id)
+            return embeddings.search(connection, vectors, k, ef_search=self._policy.ef_search)
 
     def score(self, version_id: int, vector: Vectors, document_ids: Sequence[str]) -> list[Hit]:
         """
@@ -194,7 +221,7 @@ class Index:
         if not document_ids:
             return []
         with self._reading(version_id) as connection:
-            return Embeddings(version_id).score(connection, vector, document_ids)
+            return self._embeddings(connection, version_id).score(connection, vector, document_ids)
 
     @contextmanager
     def _reading(self, version_id: int) -> Iterator[Connection]:
@@ -207,13 +234,25 @@ class Index:
             ) from error
 
     def _open(self, version_id: int, encoder: Encoder) -> Embeddings:
-        """Give the version's table, created when it is not there, once the encoder is known to fit."""
+        """Give the version's table, its own created when it is not there, once the encoder is known to fit."""
         version = history.version(self._database, version_id)
         _require_same_space(version, encoder)
-        embeddings = Embeddings(version_id)
-        with self._database.connection() as connection:
-            embeddings.create(connection, version.dimension)
+        embeddings = Embeddings(version_id, version.index_id)
+        if version.index_version_id is None:
+            with self._database.connection() as connection:
+                embeddings.create(connection, version.dimension)
+        else:
+            _require_same_documents(history.version(self._database, version.index_version_id), encoder, version_id)
         return embeddings
+
+    def _embeddings(self, connection: Connection, version_id: int) -> Embeddings:
+        """Give the table that a version searches."""
+        if version_id not in self._index_ids:
+            row = connection.execute(sql.postgres["index_of_version"], {"version_id": version_id}).fetchone()
+            if row is None:  # its table is not there either, and who reads it says so
+                return Embeddings(version_id, version_id)
+            self._index_ids[version_id] = row["index_id"]
+        return Embeddings(version_id, self._index_ids[version_id])
 
     def _build(self, embeddings: Embeddings) -> str:
         """Build the HNSW; return a remark for the sentence, mostly none."""
@@ -254,6 +293,14 @@ def _require_same_space(version: Version, encoder: Encoder) -> None:
         raise FailStep(
             f"Version {version.version_id} has vectors of {version.dimension:,} dimensions; {MOST_DIMENSIONS:,} is the "
             "most that pgvector can index."
+        )
+
+
+def _require_same_documents(owner: Version, encoder: Encoder, version_id: int) -> None:
+    if encoder.document_fingerprint != owner.fingerprint:
+        raise FailStep(
+            f"Version {version_id} searches the index of version {owner.version_id}, and its model does not encode"
+            " documents as that one does; their vectors would be mixed."
         )
 
 

@@ -3,11 +3,13 @@ The model store: one directory for each model version, complete or not there at 
 
 In:  a base model (adopt), or a directory that training left. Out: encoders of versions whose files are as they were.
 A version's directory holds safetensors, the tokenizer and the configuration as sentence-transformers writes them, with
-prompts and token limit inside, so that it alone says how to encode; manifest.json has the sha256 of each file.
+prompts and token limit inside, so that it alone says how to encode; manifest.json has the sha256 of each file. An
+adapter's directory holds the same files as the version's that it builds on, and its matrix.
 """
 
 import hashlib
 import json
+import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -22,11 +24,12 @@ from typing import Annotated, Any, Final
 from annotated_types import Ge, Gt
 from safetensors import SafetensorError
 
+from relevanced.daemon.adapted import ADAPTER, AdaptedEncoder, plain, read_matrix, write_matrix
 from relevanced.daemon.base_models import BaseModel, base_model
 from relevanced.daemon.errors import BadInput, FailStep
 from relevanced.daemon.files import write_text
 from relevanced.daemon.model_card import CARD, model_card
-from relevanced.daemon.ports import Encoder
+from relevanced.daemon.ports import Encoder, Vectors
 from relevanced.daemon.presets import DEFAULT, PoolingMode
 
 MANIFEST: Final = "manifest.json"
@@ -72,6 +75,26 @@ class ModelStore:
         _take_over(policy, partial)
         return self.place(partial, version_id)
 
+    def adopt_adapter(self, source: Path, matrix: Vectors, version_id: int) -> Path:
+        """
+        Make the directory of a new version out of another's files and a matrix that its queries are multiplied by.
+
+        The files are shared by hard links where the file system has them: nothing ever writes into one of them.
+
+        Args:
+            source: of a version; a matrix of its own is left behind.
+            matrix: float32 (dimension, dimension); see adapter.
+        Raises: FailStep when the files of the source are not as they were.
+        """
+        partial = self._directory / f"v{version_id}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        for name in self.check(source):
+            if name not in (CARD, ADAPTER):
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                _share(source / name, partial / name)
+        write_matrix(partial / ADAPTER, matrix)
+        return self.place(partial, version_id)
+
     def write_manifest(self, directory: Path, manifest: Mapping[str, Any]) -> None:
         """Note where the version comes from, and the sha256 of each file; this makes the directory a version."""
         self._forget(directory)
@@ -108,8 +131,13 @@ class ModelStore:
             if directory not in self._opened:
                 from relevanced.daemon.encoder import TransformerEncoder  # here, as in _take_over
 
-                fingerprint = _fingerprint(self.check(directory))
-                self._opened[directory] = TransformerEncoder.load(directory, fingerprint)
+                hashes = self.check(directory)
+                model = _fingerprint({name: digest for name, digest in hashes.items() if name != ADAPTER})
+                encoder = self._same_model(model) or TransformerEncoder.load(directory, model)
+                if ADAPTER in hashes:
+                    matrix = read_matrix(directory / ADAPTER, encoder.dimension)
+                    encoder = AdaptedEncoder(encoder, matrix, _fingerprint(hashes))
+                self._opened[directory] = encoder
             self._opened.move_to_end(directory)
             while len(self._opened) > _KEPT_OPEN:
                 self._opened.popitem(last=False)
@@ -144,6 +172,11 @@ class ModelStore:
         shutil.rmtree(self.directory(version_id), ignore_errors=True)
         return directory.rename(self.directory(version_id))
 
+    def _same_model(self, fingerprint: str) -> Encoder | None:
+        """Give the encoder of the same model without an adapter, if it is loaded; its weights need no memory twice."""
+        loaded = map(plain, self._opened.values())
+        return next((encoder for encoder in loaded if encoder.fingerprint == fingerprint), None)
+
     def _forget(self, directory: Path) -> None:
         with self._lock:
             self._opened.pop(directory, None)
@@ -174,6 +207,14 @@ def _take_over(policy: ModelPolicy, directory: Path) -> None:
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(f"The model in {found.source} cannot be taken over: {reason}") from error
+
+
+def _share(source: Path, target: Path) -> None:
+    """Let a file have a second name, or copy it where it cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _complete(model: Any, found: BaseModel, policy: ModelPolicy) -> None:

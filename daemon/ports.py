@@ -67,6 +67,7 @@ class Encoder(Protocol):
     """An embedding model in one fixed vector space: encoder.TransformerEncoder."""
 
     fingerprint: str
+    document_fingerprint: str  # of the documents' side alone: where it is the same, an index can be shared
     dimension: int
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

@@ -53,7 +53,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A model version as the `version` table has it; `directory` holds its files."""
+    """
+    A model version as the `version` table has it; `directory` holds its files.
+
+    index_version_id: whose index it searches, since it only turns the vectors of the queries; None: its own.
+    """
 
     version_id: int
     parent_version_id: int | None
@@ -63,6 +67,12 @@ class Version:
     dimension: int
     created_at: datetime
     manifest: Mapping[str, Any]
+    index_version_id: int | None = None
+
+    @property
+    def index_id(self) -> int:
+        """The version whose index it searches."""
+        return self.index_version_id or self.version_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,7 @@ class Cycle:
     started_at: datetime
     ended_at: datetime | None
     sentence: str | None
+    adapter_version_id: int | None = None  # trained beside the candidate
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class OpenAiEncoder:
         """
         self._model, self._where = model, f"The embedding model {model} at {policy.base_url}"
         self._client = open_client(policy)
-        self.fingerprint = f"{policy.base_url} {model}"
+        self.fingerprint = self.document_fingerprint = f"{policy.base_url} {model}"
         self.dimension = self._ask(["dimension"]).shape[1]
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

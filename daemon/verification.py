@@ -38,26 +38,27 @@ class VerifyPolicy:
 
 def verify_index(
     connection: Connection,
-    version_id: int,
+    embeddings: Embeddings,
     encoder: Encoder,
     user_queries: Sequence[str],
     policy: VerifyPolicy,
     *,
     ef_search: int,
-    live: tuple[int, Encoder] | None = None,
+    live: tuple[Embeddings, Encoder] | None = None,
     now: Callable[[], float] = time.perf_counter,
 ) -> Outcome:
     """
     Check counts and content hashes, vectors, plan, recall and latency.
 
     Args:
+        embeddings: the table that the version searches.
         user_queries: texts to measure recall with; the sampled documents' titles when there are none.
         ef_search: as search uses it.
-        live: version and encoder that it must not be much slower than; None: there is no other.
+        live: table and encoder of the version that it must not be much slower than; None: there is no other.
         now: gives seconds.
     """
-    embeddings = Embeddings(version_id)
-    held = embeddings.compare_with_documents(connection, version_id)
+    version_id = embeddings.version_id
+    held = embeddings.compare_with_documents(connection)
     numbers: dict[str, float] = dict(held)
     if held["missing"] or held["gone"] or held["outdated"]:
         return _rejected(
@@ -87,10 +88,10 @@ def verify_index(
         )
     if live:
 
-        def answer(number: int, encode: Encoder, text: str) -> None:
-            Embeddings(number).search(connection, encode.encode_queries([text]), DEPTH, ef_search=ef_search)
+        def answer(table: Embeddings, encode: Encoder, text: str) -> None:
+            table.search(connection, encode.encode_queries([text]), DEPTH, ef_search=ef_search)
 
-        sides = {"search_ms": partial(answer, version_id, encoder), "live_search_ms": partial(answer, *live)}
+        sides = {"search_ms": partial(answer, embeddings, encoder), "live_search_ms": partial(answer, *live)}
         numbers |= (taken := median_ms(sides, queries, now))
         if taken["search_ms"] > policy.max_slowdown * taken["live_search_ms"]:
             times = f"{taken['search_ms']:.1f} ms for a search, live {taken['live_search_ms']:.1f} ms"

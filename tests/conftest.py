@@ -105,7 +105,7 @@ class WordsEncoder:
     """
 
     def __init__(self, dimension: int = 64, seed: int = 0) -> None:
-        self.fingerprint = f"words-{dimension}-{seed}"
+        self.fingerprint = self.document_fingerprint = f"words-{dimension}-{seed}"
         self.dimension = dimension
         self.encoded: list[str] = []  # every document text, in order
         self._seed = seed

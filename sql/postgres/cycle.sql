@@ -63,9 +63,15 @@ UPDATE relevanced.cycle SET candidate_version_id = %(version_id)s WHERE cycle_id
 UPDATE relevanced.cycle SET candidate_version_id = %(version_id)s
  WHERE cycle_id = %(cycle_id)s AND candidate_version_id IS NULL;
 
+-- note_adapter --
+-- The adapter that this cycle trains beside its candidate, likewise.
+UPDATE relevanced.cycle SET adapter_version_id = %(version_id)s
+ WHERE cycle_id = %(cycle_id)s AND adapter_version_id IS NULL;
+
 -- reject_candidate --
--- What comes of a failed cycle's candidate; unless it is live already, the outbox keeps nothing for it.
+-- What comes of what a failed cycle has trained; unless it is live already, the outbox keeps nothing for it.
 UPDATE relevanced.version SET state = 'rejected'
- WHERE version_id = (SELECT candidate_version_id FROM relevanced.cycle WHERE cycle_id = %(cycle_id)s)
+ WHERE version_id IN (SELECT unnest(ARRAY[candidate_version_id, adapter_version_id])
+                        FROM relevanced.cycle WHERE cycle_id = %(cycle_id)s)
    AND version_id NOT IN (SELECT unnest(ARRAY[live_version_id, previous_version_id]) FROM relevanced.serving
                            WHERE live_version_id IS NOT NULL AND previous_version_id IS NOT NULL);

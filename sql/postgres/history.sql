@@ -1,6 +1,6 @@
 -- versions --
 -- Every version, the oldest first.
-SELECT version_id, parent_version_id, state, directory, fingerprint, dimension, created_at, manifest
+SELECT version_id, parent_version_id, state, directory, fingerprint, dimension, created_at, manifest, index_version_id
   FROM relevanced.version ORDER BY version_id;
 
 -- serving_history --
@@ -30,7 +30,8 @@ RETURNING version_id;
 -- complete_version --
 -- The files of a version's model are complete.
 UPDATE relevanced.version
-   SET directory = %(directory)s, fingerprint = %(fingerprint)s, dimension = %(dimension)s, manifest = %(manifest)s
+   SET directory = %(directory)s, fingerprint = %(fingerprint)s, dimension = %(dimension)s, manifest = %(manifest)s,
+       index_version_id = %(index_version_id)s
  WHERE version_id = %(version_id)s;
 
 -- note_metrics --

@@ -10,9 +10,27 @@ CREATE TABLE IF NOT EXISTS {table} (
 
 -- begin_backfill --
 -- From here on the outbox counts: every change before the oldest open transaction is seen by whoever reads from now on.
-UPDATE relevanced.version
-   SET state = 'candidate', outbox_transaction_id = pg_snapshot_xmin(pg_current_snapshot()), outbox_position = 0
+-- Where another version searches this index, it has followed the documents all along, and its place must not jump.
+UPDATE relevanced.version AS owner
+   SET state = 'candidate',
+       outbox_transaction_id = CASE WHEN shared THEN outbox_transaction_id
+                                    ELSE pg_snapshot_xmin(pg_current_snapshot()) END,
+       outbox_position = CASE WHEN shared THEN outbox_position ELSE 0 END
+  FROM (SELECT EXISTS (SELECT FROM relevanced.version
+                        WHERE index_version_id = %(version_id)s AND state <> 'rejected') AS shared) AS others
  WHERE version_id = %(version_id)s AND state IN ('candidate', 'rejected');
+
+-- index_of_version --
+-- Whose index a version searches, once its model is there.
+SELECT coalesce(index_version_id, version_id) AS index_id FROM relevanced.version
+ WHERE version_id = %(version_id)s AND directory IS NOT NULL;
+
+-- other_readers --
+-- How many other versions search an index and have it follow the documents, its owner among them.
+SELECT count(*) AS readers FROM relevanced.version
+ WHERE version_id <> %(version_id)s
+   AND (version_id = %(index_id)s AND state IN ('prepared', 'verified')
+        OR index_version_id = %(index_id)s AND state <> 'rejected');
 
 -- count_missing --
 -- How many documents, of some or of all, have no vector of their present content.
@@ -85,12 +103,15 @@ UPDATE relevanced.version
    AND (outbox_transaction_id, outbox_position) < (%(transaction_id)s::xid8, %(position)s);
 
 -- trim_outbox --
--- Forget the changes that every version which follows the documents has applied.
+-- Forget the changes that every index has applied which some version searches, its own or that of another.
 DELETE FROM relevanced.outbox AS change
  WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-   AND NOT EXISTS (SELECT FROM relevanced.version
-                    WHERE state <> 'rejected'
-                      AND (outbox_transaction_id, outbox_position) < (change.transaction_id, change.position));
+   AND NOT EXISTS (SELECT FROM relevanced.version AS owner
+                     JOIN relevanced.version AS reader
+                       ON owner.version_id = coalesce(reader.index_version_id, reader.version_id)
+                    WHERE reader.state <> 'rejected'
+                      AND (owner.outbox_transaction_id, owner.outbox_position)
+                          < (change.transaction_id, change.position));
 
 -- embeddings --
 -- The vectors of some documents, or of all.

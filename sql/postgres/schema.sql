@@ -72,9 +72,12 @@ CREATE TABLE version (
     outbox_transaction_id xid8,    -- catch-up has come to here; null before the first backfill
     outbox_position bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- A version that only turns the vectors of the queries searches the index of the one that it builds on; null: its own.
+    index_version_id bigint REFERENCES version,
     CHECK ((directory IS NULL) = (fingerprint IS NULL)),
     CHECK ((directory IS NULL) = (dimension IS NULL)),
-    CHECK (state IN ('candidate', 'rejected') OR directory IS NOT NULL)
+    CHECK (state IN ('candidate', 'rejected') OR directory IS NOT NULL),
+    CHECK (index_version_id <> version_id)
 );
 
 -- One row: what is live, and what rollback returns to.
@@ -140,6 +143,7 @@ CREATE TABLE cycle (
     sentence text,                 -- of the last step that ended
     started_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
+    adapter_version_id bigint REFERENCES version,  -- trained beside the candidate
     CHECK ((step = 'ended') = (ended_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX cycle_one_at_a_time ON cycle ((true)) WHERE ended_at IS NULL;

@@ -10,6 +10,7 @@ import pytest
 from relevanced.daemon import history
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
+from relevanced.daemon.embeddings import Embeddings
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.index import Index, IndexPolicy
 from relevanced.daemon.ports import Encoder, Vectors, silent
@@ -133,15 +134,16 @@ def test_a_version_that_is_much_slower_than_live_is_rejected(
     """Time passes only while a text is encoded."""
     clock = Clock()
     live, slow = Taking(encoder, clock, 0.004), Taking(encoder, clock, 0.004 * slowdown)
+    table = Embeddings(prepared, prepared)
     with database.connection() as connection:
         outcome = verify_index(
             connection,
-            prepared,
+            table,
             slow,
             ["w1 w2", "w3"],
             VerifyPolicy(),
             ef_search=100,
-            live=(prepared, live),
+            live=(table, live),
             now=lambda: clock.seconds,
         )
     assert outcome.verdict == verdict

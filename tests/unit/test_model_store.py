@@ -132,7 +132,7 @@ def test_a_version_whose_files_are_not_as_they_were_is_not_opened(store, base, s
 
 
 def test_a_version_is_loaded_once_and_the_oldest_makes_room(store, base):
-    directories = [adopted(store, base, version_id=number) for number in (1, 2, 3, 4)]
+    directories = [adopted(store, base, version_id=number, query_prompt=f"{number} ") for number in (1, 2, 3, 4)]
     first = store.open(directories[0])
     assert store.open(directories[0]) is first
     for directory in directories[1:]:
