@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check browser bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes format clean
+.PHONY: help demo test check browser bench-adapter bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ bench-judgments: .venv/.built ## evidence and judgments of 5 million simulated s
 
 bench-gate: .venv/.built ## the statistics of a verdict over 10,000 queries, in a process that begins with nothing
 	$(BIN)/python -m tests.bench.gate
+
+bench-adapter: .venv/.built ## what a query-side adapter brings, of DATA=DIR in BEIR layout
+	$(BIN)/python -m tests.bench.adapter $(DATA)
 
 bench-ingest: .venv/.built ## 300,000 records from a broker into the log store, beside a bare poll
 	$(BIN)/python -m tests.bench.ingest

@@ -38,6 +38,7 @@ from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
 from relevanced.daemon.validation import ValidationPolicy
+from relevanced.daemon.worth import AdapterPolicy
 
 _ENVIRONMENT: Final = "RELEVANCED_"
 _OUT_OF_BOUNDS: Final = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
@@ -108,6 +109,7 @@ class Settings(BaseSettings):
     holdout: HoldoutPolicy = Field(default_factory=HoldoutPolicy)
     triplets: TripletPolicy = Field(default_factory=TripletPolicy)
     training: TrainingPolicy = Field(default_factory=TrainingPolicy)
+    adapter: AdapterPolicy = Field(default_factory=AdapterPolicy)
     gate: GatePolicy = Field(default_factory=GatePolicy)
     trial: TrialPolicy = Field(default_factory=TrialPolicy)
     reranker: RerankerPolicy = Field(default_factory=RerankerPolicy)

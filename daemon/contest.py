@@ -27,7 +27,7 @@ from relevanced.daemon.gate import (
     with_unjudged,
 )
 from relevanced.daemon.golden import wish
-from relevanced.daemon.history import first_number, kept_candidates, note_metrics
+from relevanced.daemon.history import first_number, kept_candidates, note_metrics, versions
 from relevanced.daemon.holdout_use import note_use
 from relevanced.daemon.metrics import MEASURES, weighted_mean
 from relevanced.daemon.objections import SURE, before_live, wanted, worse_reranked, worse_than_before
@@ -38,6 +38,7 @@ from relevanced.daemon.slices import harmed, slices_of
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.tryout import gives_way, next_level, open_trial
 from relevanced.daemon.unjudged import unjudged_bounds
+from relevanced.daemon.worth import said_of_both, worth_its_reindex
 
 WORST = 5  # queries listed
 
@@ -61,15 +62,18 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     Let both versions answer every held-out query, and say whether the candidate may go on.
 
     The verdict is that of the queries held out by their hash, which no version was ever trained on. A candidate that an
-    earlier cycle has kept, since it took more queries to tell, is judged beside it when there are as many. What follows
-    is written at the end and at once, so that an attempt which was killed has decided nothing.
+    earlier cycle has kept, since it took more queries to tell, is judged beside it when there are as many; so is the
+    adapter that this cycle has trained, and what needs a re-index must be worth it. What follows is written at the end
+    and at once, so that an attempt which was killed has decided nothing.
     """
     live_id, candidate_id = stages.promotion.serving().live_version_id, cycle.candidate_version_id
     if live_id is None or candidate_id is None:
         raise FailStep("The gate needs a live version and a candidate; `relevanced status` shows which is missing.")
     asked = asked_of(stages, cycle, live_id)
     queries = asked.deciding(asked.qrels)
-    kept = [version for version in kept_candidates(stages.database) if version.version_id != candidate_id]
+    adapters = {version.version_id for version in versions(stages.database) if version.index_version_id}
+    fresh = dict.fromkeys([candidate_id, *adapters.intersection([cycle.adapter_version_id])])
+    kept = [version for version in kept_candidates(stages.database) if version.version_id not in fresh]
     awaited = {version.version_id: version.manifest["metrics"] for version in kept}
     due = [
         number
@@ -80,7 +84,7 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     live = answers_of(stages, asked, live_id, reranking, progress)
     earlier = before_live(stages, asked, live_id, progress)
     base = _base(stages, asked, [live, *earlier], progress)
-    candidates = [answers_of(stages, asked, candidate_id, reranking, progress)]
+    candidates = [answers_of(stages, asked, number, reranking, progress) for number in fresh]
     candidates += answers_of_whole(stages, asked, due, reranking, progress)
     contests = [
         contest_between(
@@ -95,12 +99,11 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     }
     wish(stages.database, wanted(asked, candidates[0], live, stages.privacy.k))
 
-    accepted = next((one for one in contests if one.found.verdict == "accepted"), None)
-    if accepted:
-        _settle(stages, cycle, measured, {candidate_id, *awaited} - {accepted.version_id}, accepted.version_id)
-        return Outcome(accepted.found.sentence, {**accepted.numbers, **numbers}, "accepted")
-    first = contests[0]
+    first, remark = _foremost(asked, contests, adapters, stages)
     numbers = {**first.numbers, **numbers}
+    if first.found.verdict == "accepted":
+        _settle(stages, cycle, measured, {*fresh, *awaited} - {first.version_id}, first.version_id)
+        return Outcome(first.found.sentence + remark, numbers, "accepted")
     enough = {
         number: metrics["enough_queries"]
         for number, metrics in awaited.items()
@@ -110,12 +113,38 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     if first.found.verdict == "inconclusive" and stages.trial.share:
         running = open_trial(stages.database)
         if running is None or gives_way(stages, running):
-            _settle(stages, cycle, measured, awaited.keys() - enough.keys())
-            return Outcome(f"{first.found.sentence} People will tell, in a trial.", numbers, "trial")
+            _settle(stages, cycle, measured, {*fresh, *awaited} - {first.version_id} - enough.keys())
+            return Outcome(f"{first.found.sentence}{remark} People will tell, in a trial.", numbers, "trial")
     soonest = min(enough, key=lambda number: enough[number], default=None)
-    _settle(stages, cycle, measured, {candidate_id, *awaited} - {soonest})
-    remark = f" Version {soonest} is kept until {enough[soonest]:,} held-out queries tell more." if soonest else ""
+    _settle(stages, cycle, measured, {*fresh, *awaited} - {soonest})
+    if soonest:
+        remark += f" Version {soonest} is kept until {enough[soonest]:,} held-out queries tell more."
     return Outcome(first.found.sentence + remark, numbers, first.found.verdict)
+
+
+def _foremost(
+    asked: Asked, contests: Sequence[Contest], adapters: Collection[int], stages: Stages
+) -> tuple[Contest, str]:
+    """
+    Of all that were judged, give what the verdict is about: the first that was accepted, else the first.
+
+    Where an adapter was judged beside what needs a re-index, it is that of the two which is worth going on with; then a
+    remark says how they compare.
+    """
+    accepted = [one for one in contests if one.found.verdict == "accepted"]
+    ordered = [*accepted, *contests]
+    full = next((one for one in ordered if one.version_id not in adapters), None)
+    adapter = next((one for one in ordered if one.version_id in adapters), None)
+    if full is None or adapter is None:
+        return ordered[0], ""
+    mine, its = (asked.deciding(one.answers.measures["ndcg@10"]) for one in (full, adapter))
+    between = paired_interval(mine, its, asked.weights, stages.gate.confidence)
+    worth = worth_its_reindex(full.found, adapter.found, between, stages.adapter)
+    first = (full if worth else adapter) if accepted else contests[0]
+    compared = {"version": adapter.version_id, "full_version": full.version_id, "verdict": adapter.found.verdict}
+    first.numbers["adapter"] = {**compared, "full_against_it": between._asdict()}
+    said = said_of_both((full.version_id, full.found), (adapter.version_id, adapter.found), between, stages.adapter)
+    return first, said
 
 
 def _base(stages: Stages, asked: Asked, answers: Sequence[Answers], progress: Progress) -> Answers:

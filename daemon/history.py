@@ -137,9 +137,7 @@ def complete_version(
         index_version_id: whose index it searches; None: its own.
     """
     with database.connection() as connection:
-        complete_registered(
-            connection, version_id, directory, fingerprint, dimension, manifest, index_version_id
-        )
+        complete_registered(connection, version_id, directory, fingerprint, dimension, manifest, index_version_id)
 
 
 def complete_registered(

@@ -34,10 +34,16 @@ def model_card(name: str, manifest: Mapping[str, Any], header: Mapping[str, Any]
         header: its front matter; None: it has none.
     """
     rows = "".join(f"| {key} | {json.dumps(value, default=str)} |\n" for key, value in manifest.items())
+    turned = (
+        "A query's vector is multiplied, as a row, by the matrix in query_adapter.safetensors, and made a unit vector again;"
+        " sentence-transformers alone does not do so.\n"
+        if "adapter" in manifest
+        else ""
+    )
     page = (
         f"# {name}\n\nAn embedding model for sentence-transformers, kept by relevanced. Read it with\n"
         f'`SentenceTransformer("{name}")`, queries with `prompt_name="query"`, documents with `"document"`.\n'
-        f"manifest.json beside this page has the same and the sha256 of each file.\n\n| | |\n|---|---|\n{rows}"
+        f"manifest.json beside this page has the same and the sha256 of each file.\n{turned}\n| | |\n|---|---|\n{rows}"
     )
     if header is None:
         return page

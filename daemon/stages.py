@@ -20,6 +20,7 @@ from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
+from relevanced.daemon.worth import AdapterPolicy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class Stages:
     holdout: HoldoutPolicy
     triplets: TripletPolicy
     training: TrainingPolicy
+    adapter: AdapterPolicy
     gate: GatePolicy
     trial: TrialPolicy
     reranker: RerankerPolicy

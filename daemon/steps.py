@@ -15,6 +15,7 @@ import structlog
 
 from relevanced import sql
 from relevanced.daemon import history
+from relevanced.daemon.adapting import train_adapter_version
 from relevanced.daemon.approval import ask
 from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import StepFunction, cycle_of
@@ -35,7 +36,14 @@ def steps_of(stages: Stages) -> Mapping[Step, StepFunction]:
 
 
 def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
-    """Fine-tune the base model on all history in a child process; the finished directory becomes the candidate's."""
+    """
+    Fine-tune the base model on all history in a child process; the finished directory becomes the candidate's.
+
+    Where [adapter] mode is first, live is taught an adapter before: that takes seconds, and is done anew by an attempt.
+    """
+    triplets = _triplets_by_source(stages, cycle)
+    wanted = stages.adapter.mode == "first"
+    adapter = train_adapter_version(stages, cycle, triplets, progress) if wanted else None
     version_id = _candidate_id(stages, cycle)
     base = history.base_version(stages.database)
     files = stages.files(cycle)
@@ -52,7 +60,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         "parent": stages.promotion.serving().live_version_id,
         "snapshot_id": cycle.snapshot_id,
         "cycle_id": cycle.cycle_id,
-        "triplets": _triplets_by_source(stages, cycle),
+        "triplets": triplets,
         "triplets_sha256": result.triplets_sha256,
         "recipe": asdict(stages.training),
         "training": result.numbers(),
@@ -64,6 +72,8 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         f"Trained candidate {version_id} from base version {base.version_id}"
         f" on {result.triplets:,} triplets in {result.seconds:.0f} s."
     )
+    if adapter:
+        return Outcome(f"{adapter.sentence} {sentence}", {**result.numbers(), "adapter": adapter.numbers})
     return Outcome(sentence, result.numbers())
 
 

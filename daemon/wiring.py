@@ -150,6 +150,7 @@ class Parts:
             holdout=self.settings.holdout,
             triplets=self.settings.triplets,
             training=self.settings.training,
+            adapter=self.settings.adapter,
             gate=self.settings.gate,
             trial=self.settings.trial,
             reranker=self.settings.reranker,

@@ -51,10 +51,12 @@ class Town:
         self.train({"base": 1, "cycle_id": 2})
         self.end(begin_cycle(parts.database, "first").cycle_id)
 
-    def train(self, manifest: Mapping[str, Any], state: history.VersionState = "candidate") -> int:
+    def train(
+        self, manifest: Mapping[str, Any], state: history.VersionState = "candidate", index: int | None = None
+    ) -> int:
         with self.parts.database.connection() as connection:
             number = history.register_version(connection, None)
-        history.complete_version(self.parts.database, number, Path(f"/m{number}"), "f", 64, manifest)
+        history.complete_version(self.parts.database, number, Path(f"/m{number}"), "f", 64, manifest, index)
         history.set_state(self.parts.database, number, state)
         return number
 
@@ -70,12 +72,13 @@ class Town:
         self.write(1, "holdout.parquet", [{"query_key": key} for key in OLD])
         self.write(1, "triplets.parquet", [{"query_key": "taught", "positive_id": "good"}])
 
-    def contest(self, rows: list[dict[str, Any]], candidate: int = 3) -> Outcome:
+    def contest(self, rows: list[dict[str, Any]], candidate: int = 3, adapter: int | None = None) -> Outcome:
         """A cycle that holds out these rows and has trained this candidate comes to its gate, and ends."""
         cycle_id = begin_cycle(self.parts.database, "test").cycle_id
         self.write(cycle_id, "holdout.parquet", [{**JUDGED, "user_query": row["query_key"], **row} for row in rows])
         with self.parts.database.connection() as connection:
             connection.execute(sql.postgres["replace_candidate"], {"cycle_id": cycle_id, "version_id": candidate})
+            connection.execute(sql.postgres["note_adapter"], {"cycle_id": cycle_id, "version_id": adapter})
         outcome = gate(self.parts.stages, cycle_of(self.parts.database, cycle_id), silent)
         self.end(cycle_id, outcome)
         return outcome
@@ -569,3 +572,70 @@ def test_without_any_document_nothing_is_decided(town: Town) -> None:
         connection.execute("DELETE FROM relevanced.document")
     found = town.contest(by_hash(HASHED))
     assert (found.verdict, found.numbers["queries"], found.numbers["tests"]) == ("inconclusive", 0, 0)
+
+
+def with_adapter(town: Town, full: list[str], adapter: list[str]) -> Outcome:
+    """Let 3 be the full fine-tuning, and 4 the adapter that was trained beside it."""
+    town.good = {3: set(full), 4: set(adapter)}
+    return town.contest(by_hash(HASHED), adapter=town.train({"base": 2}, index=2))
+
+
+def test_an_adapter_goes_on_where_the_full_fine_tuning_is_not_worth_its_reindex(town: Town) -> None:
+    found = with_adapter(town, HASHED[1:], HASHED[2:])
+    assert (found.verdict, found.numbers["tests"]) == ("accepted", 2)
+    assert found.sentence.startswith("Accepted candidate 4: ")
+    assert found.sentence.endswith("against it: not worth its re-index.")
+    assert (
+        "Version 4 is a query-side adapter that needs no re-index; the full fine-tuning, version 3," in found.sentence
+    )
+    assert (town.candidate_of_the_last_cycle(), town.states(3, 4)) == (4, ["rejected", "candidate"])
+    assert (
+        found.numbers["adapter"]["full_against_it"]["low"] < 0.01 < found.numbers["adapter"]["full_against_it"]["high"]
+    )
+
+
+def test_the_full_fine_tuning_goes_on_where_it_is(town: Town) -> None:
+    found = with_adapter(town, HASHED, HASHED[::2])
+    assert (found.verdict, found.numbers["tests"]) == ("accepted", 2)
+    assert found.sentence.startswith("Accepted candidate 3: ")
+    assert found.sentence.endswith("against it: worth its re-index.")
+    assert (town.candidate_of_the_last_cycle(), town.states(3, 4)) == (3, ["candidate", "rejected"])
+
+
+def test_an_adapter_alone_goes_on_where_the_full_fine_tuning_is_rejected(town: Town) -> None:
+    found = with_adapter(town, [], HASHED)
+    assert (found.verdict, town.candidate_of_the_last_cycle()) == ("accepted", 4)
+    assert found.sentence.endswith("against it: it was rejected.")
+
+
+def test_an_adapter_that_is_no_better_changes_nothing(town: Town) -> None:
+    found = with_adapter(town, HASHED, [])
+    assert (found.verdict, town.candidate_of_the_last_cycle()) == ("accepted", 3)
+    assert "Version 4, a query-side adapter that needs no re-index, was rejected: NDCG@10" in found.sentence
+    both = with_adapter(town, [], [])
+    assert (both.verdict, both.numbers["tests"], town.states(3, 5)) == ("rejected", 2, ["rejected", "rejected"])
+
+
+def test_an_adapter_that_the_gate_cannot_tell_of_is_kept_and_judged_again(town: Town) -> None:
+    found = with_adapter(town, [], HASHED[:3])
+    assert found.verdict == "rejected"
+    assert town.states(3, 4) == ["rejected", "candidate"]
+    assert "Version 4 is kept until" in found.sentence
+    later = [
+        f"later{number}"
+        for number in range(history.version(town.parts.database, 4).manifest["metrics"]["enough_queries"])
+    ]
+    town.good = {4: set(later[::2]), 5: set()}
+    outcome = town.contest(by_hash(later), candidate=town.train({"base": 1}))
+    assert (outcome.verdict, town.candidate_of_the_last_cycle(), town.states(5)) == ("accepted", 4, ["rejected"])
+
+
+def test_what_an_adapter_spends_of_the_years_error_is_missing_for_the_next(town: Town) -> None:
+    with_adapter(town, [], [])
+    assert next_level(town.parts.stages) == level_of(3, town.parts.stages.gate.yearly_error)
+
+
+def test_what_goes_on_trial_lets_go_of_an_adapter_that_was_rejected(new_town: Callable[..., Town]) -> None:
+    town = new_town(trial=TrialPolicy(share=0.5))
+    found = with_adapter(town, HASHED[:3], [])
+    assert (found.verdict, town.states(3, 4)) == ("trial", ["candidate", "rejected"])
