@@ -35,8 +35,8 @@ def model_card(name: str, manifest: Mapping[str, Any], header: Mapping[str, Any]
     """
     rows = "".join(f"| {key} | {json.dumps(value, default=str)} |\n" for key, value in manifest.items())
     turned = (
-        "A query's vector is multiplied, as a row, by the matrix in query_adapter.safetensors, and made a unit vector again;"
-        " sentence-transformers alone does not do so.\n"
+        "A query's vector is multiplied, as a row, by the matrix in query_adapter.safetensors, and made a unit vector"
+        " again; sentence-transformers alone does not do so.\n"
         if "adapter" in manifest
         else ""
     )
