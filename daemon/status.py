@@ -129,7 +129,7 @@ def versions_table(versions: Sequence[Version], serving: Serving) -> Table:
         table.add_row(
             str(version.version_id),
             roles.get(version.version_id, ""),
-            version.state,
+            version.state + (f", on the index of {version.index_id}" if version.index_version_id else ""),
             f"{version.created_at:%Y-%m-%d %H:%M}",
             str(version.manifest.get("base", "")),
             f"{metrics['ndcg@10']:.3f}" if metrics.get("ndcg@10") is not None else "",

@@ -24,6 +24,7 @@ from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.model_store import ModelPolicy, ModelStore
 from relevanced.daemon.ports import Encoder, silent
 from relevanced.daemon.records import Cycle, Document, Outcome, SearchRequest, Serving
+from relevanced.daemon.status import versions_table
 from relevanced.daemon.steps import steps_of, train_candidate, verify_version
 from relevanced.daemon.training import TrainingPolicy
 from relevanced.daemon.wiring import Parts
@@ -353,5 +354,7 @@ def test_a_cycle_promotes_the_adapter_and_builds_no_index_where_that_is_enough(p
     assert sentences["promote"].startswith("Promoted version 2 in place of 1")
     assert parts.promotion.serving() == Serving(2, 1)
     assert history.version(parts.database, 3).state == "rejected"
+    table = versions_table(history.versions(parts.database), parts.promotion.serving())
+    assert list(table.columns[2].cells) == ["rejected", "verified, on the index of 1", "verified"]
     # The gate has encoded the documents with the full fine-tuning, to compare it; of the adapter there is nothing.
     assert tables(parts) == ["embeddings_v1", "embeddings_v3"]
