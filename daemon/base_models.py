@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from relevanced.daemon import hub
+from relevanced.daemon.adapted import ADAPTER
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.model_card import stated_in
 from relevanced.daemon.presets import PRESETS, PoolingMode, Preset, preset_of
@@ -187,6 +188,10 @@ def _refuse_what_is_not_plain(source: Path) -> None:
             raise BadInput(f"{folder}: the activation {settings['activation_function']} would run its own code.")
         if name == "Pooling" and settings.get("include_prompt", True) is not True:
             raise BadInput(f"{folder}: pooling without the prompt (include_prompt: false) is not supported.")
+    if (source / ADAPTER).exists():
+        raise BadInput(
+            f"{source} has a matrix on its queries, {ADAPTER}, which would be lost; take the version that it builds on."
+        )
     _refuse_code(source)
 
 

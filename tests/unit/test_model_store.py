@@ -172,6 +172,7 @@ def cut_weights(base: Path) -> None:
         (lambda base: edit(base / "tokenizer_config.json", auto_map={}), "auto_map"),
         (pickle_weights, "no weights in safetensors"),
         (lambda base: (base / "adapter_config.json").write_text("{}"), "adapter"),
+        (lambda base: (base / "query_adapter.safetensors").write_bytes(b""), "a matrix on its queries"),
         (lambda base: edit(base / "1_Pooling/config.json", include_prompt=False), "include_prompt"),
         (lambda base: (base / "config.json").unlink(), "cannot be taken over"),
         (cut_weights, "cannot be taken over"),
