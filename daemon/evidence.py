@@ -86,7 +86,7 @@ def _later(
         return kept.evidence
     known = log_store.read("known_snapshots", snapshot_id)["snapshot_id"].to_pylist()
     if (
-        kept.snapshot_id > snapshot_id
+        kept.snapshot_id >= snapshot_id  # at the same one, with other bots, there are no changes to ask for
         or kept.snapshot_id not in known
         or not kept.tables["applications_from_0"].equals(tables["applications_from_0"])
         or signals.half_life_days > 0  # whoever says nothing new says less by the day

@@ -25,7 +25,7 @@ from queue import Empty, SimpleQueue
 from typing import BinaryIO, Final, NamedTuple
 
 from relevanced.daemon.files import write_text
-from relevanced.daemon.training import CHECKPOINT, ENVIRONMENT, JOB, LOG, MODEL, RESULT
+from relevanced.daemon.training import BAD_BATCH, CHECKPOINT, ENVIRONMENT, JOB, LOG, MODEL, RESULT
 
 # In the directory of an attempt, beside base/.
 ARRIVING: Final = "arriving"  # files of the base model, by their hash, until they are complete
@@ -136,7 +136,7 @@ class Worker:
 
         Returns: path inside the directory of the training -> bytes.
         """
-        places = [self._training / name for name in (CHECKPOINT, RESULT) if (self._training / name).exists()]
+        places = [self._training / name for name in (CHECKPOINT, RESULT, BAD_BATCH) if (self._training / name).exists()]
         if self._training.joinpath(RESULT).exists():
             places += (file for file in sorted((self._training / MODEL).rglob("*")) if file.is_file())
         return {str(file.relative_to(self._training)): file.stat().st_size for file in places}

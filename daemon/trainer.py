@@ -142,12 +142,13 @@ class Training:
                 raise FailStep(self._no_number(places))
 
     def _no_number(self, places: Sequence[int]) -> str:
-        file = self._job.directory / BAD_BATCH
-        write_text(file, json.dumps({"step": len(self._done.losses), "triplets": list(places)}))
+        write_text(
+            self._job.directory / BAD_BATCH, json.dumps({"step": len(self._done.losses), "triplets": list(places)})
+        )
         named = ", ".join(map(str, places[:_NAMED])) + (f" and {len(places) - _NAMED} more" if places[_NAMED:] else "")
         return (
             f"The loss was no number at step {len(self._done.losses)} of {self.steps}, over the triplets {named} of"
-            f" {self._job.triplets.name} ({file} lists them); a lower learning_rate in [training] may help."
+            f" {self._job.triplets.name} ({BAD_BATCH} lists them); a lower learning_rate in [training] may help."
         )
 
     def _validate(self, validation: Validation) -> None:
