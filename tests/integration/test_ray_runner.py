@@ -237,6 +237,9 @@ def test_a_worker_with_another_version_is_named(new_job, tmp_path, monkeypatch):
     (tmp_path / "relevanced-9.9.dist-info").mkdir()
     (tmp_path / "relevanced-9.9.dist-info" / "METADATA").write_text("Name: relevanced\nVersion: 9.9\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    # What building has left in the present directory names a version too, and workers look there as well.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(FailStep, match=r"has relevanced \d\S*; install 9\.9 there"):
         train(new_job(), silent)
 
