@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
+from relevanced.daemon.losses import contrastive_losses
 from relevanced.daemon.ports import Vectors
 from relevanced.daemon.worth import AdapterPolicy
 
@@ -69,7 +70,7 @@ def train_adapter(examples: Examples, policy: AdapterPolicy) -> Adapter:
     """
     Learn a matrix from the triplets that do not check, beginning with the identity; give the best for those that do.
 
-    The loss is that of the full fine-tuning (see contrastive), but the documents stay where they are. The same examples
+    The loss is that of the full fine-tuning (see losses), but the documents stay where they are. The same examples
     and policy give the same matrix on the same machine.
 
     Raises: ValueError unless there are triplets that count on either side.
@@ -153,7 +154,6 @@ def _loss(examples: Examples, places: Places, columns: Places, matrix: Tensor, t
 
     queries = torch.from_numpy(examples.queries[examples.anchors[places]])
     cosines = normalize(queries @ matrix, dim=1) @ torch.from_numpy(examples.documents[columns]).T
-    logits = (cosines / temperature).masked_fill(excluded, float("-inf"))
-    losses = cross_entropy(logits, torch.from_numpy(np.searchsorted(columns, own)), reduction="none")
+    losses = contrastive_losses(cosines, excluded, torch.from_numpy(np.searchsorted(columns, own)), temperature)
     weights = torch.from_numpy(examples.weights[places])
     return (losses * weights).sum() / weights.sum()

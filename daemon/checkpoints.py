@@ -29,6 +29,7 @@ class Done:
     """What has been done so far; part of a checkpoint."""
 
     step: int = 0
+    triplets: int = 0
     seconds: float = 0.0
     tokens: int = 0
     losses: list[float] = field(default_factory=list)  # of each step

@@ -63,10 +63,11 @@ def progress_bars() -> Iterator[ProgressListener]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def listen(label: str, done: int, total: int) -> None:
+        def listen(label: str, done: int, total: int, detail: str = "") -> None:
             if label not in tasks:
                 tasks[label] = bars.add_task(label, total=total)
-            bars.update(tasks[label], completed=done, total=total)
+            said = f"{label}, {detail}" if detail else label
+            bars.update(tasks[label], completed=done, total=total, description=said)
             if done >= total:
                 bars.remove_task(tasks.pop(label))
 

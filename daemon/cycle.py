@@ -191,11 +191,11 @@ class _StepProgress:
     def __init__(self, database: Database, row: Mapping[str, Any]) -> None:
         self._database, self._row, self._written = database, row, 0.0
 
-    def __call__(self, label: str, done: int, total: int) -> None:
+    def __call__(self, label: str, done: int, total: int, detail: str = "") -> None:
         if done < total and time.monotonic() - self._written < PROGRESS_SECONDS:
             return
         self._written = time.monotonic()
-        progress = Jsonb({"label": label, "done": done, "total": total})
+        progress = Jsonb({"label": label, "done": done, "total": total, "detail": detail})
         with suppress(Retry), self._database.connection() as connection:  # who watches can wait; the work goes on
             connection.execute(sql.postgres["note_progress"], {**self._row, "progress": progress})
 
@@ -206,9 +206,9 @@ class _Both:
     def __init__(self, first: Progress, second: Progress) -> None:
         self._first, self._second = first, second
 
-    def __call__(self, label: str, done: int, total: int) -> None:
-        self._first(label, done, total)
-        self._second(label, done, total)
+    def __call__(self, label: str, done: int, total: int, detail: str = "") -> None:
+        self._first(label, done, total, detail)
+        self._second(label, done, total, detail)
 
 
 def _cycle(row: Mapping[str, Any]) -> Cycle:

@@ -13,16 +13,14 @@ from typing import Final, cast
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from relevanced.daemon.batches import Row
-from relevanced.daemon.forward import Padded, lighten
+from relevanced.daemon.forward import Embedded, Padded, embedded, fetched, lighten
 from relevanced.daemon.packing import forward_of
 from relevanced.daemon.ports import Vectors
 
 _AT_ONCE: Final = 4096  # texts tokenised ahead, while a GPU is busy with those before
-_Embedded = list[tuple[list[int], Tensor]]  # places of texts, and their vectors
 
 
 class TransformerEncoder:
@@ -49,31 +47,21 @@ class TransformerEncoder:
         return self._encode(texts, "document")
 
     def _encode(self, texts: Sequence[str], kind: str) -> Vectors:
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        under_way: tuple[int, _Embedded] | None = None
+        found = [np.empty((0, self.dimension), dtype=np.float32)]
+        under_way: Embedded | None = None
         # Padded batches want to choose among all texts; a stream takes them as they come.
         size = max(len(texts), 1) if isinstance(self._forward, Padded) else _AT_ONCE
         for start in range(0, len(texts), size):
             with self._tokenizer:
                 rows = tokenize(self._model, texts[start : start + size], kind)
-            begun = start, self._begin(rows)
+            with torch.inference_mode():
+                begun = embedded(self._forward, rows)
             if under_way:
-                _fetch(vectors, *under_way)
+                found.append(fetched(under_way))
             under_way = begun
         if under_way:
-            _fetch(vectors, *under_way)
-        return vectors
-
-    @torch.inference_mode()
-    def _begin(self, rows: Sequence[Row]) -> _Embedded:
-        return [
-            (places, self._forward.embed([rows[place] for place in places])) for places in self._forward.parts(rows)
-        ]
-
-
-def _fetch(vectors: Vectors, start: int, embedded: _Embedded) -> None:
-    for places, part in embedded:
-        vectors[np.asarray(places) + start] = part.cpu().numpy()
+            found.append(fetched(under_way))
+        return np.concatenate(found)
 
 
 def load_model(directory: Path) -> SentenceTransformer:

@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
 from relevanced.daemon.batches import Row
+from relevanced.daemon.ports import Vectors
 
 # Tokens of one padded forward pass, padding included. On a CPU small ones stay in its cache: MiniLM on 2 AVX2 cores
 # encodes 150 documents of 33 tokens a second at 512, 155 at 1,024, 140 at 4,096 and 107 at 8,192; 32 at a time, sorted
@@ -43,6 +44,22 @@ class Forward(Protocol):
     def embed(self, rows: Sequence[Row]) -> Tensor:
         """Return the unit vectors of texts, float32 (n_rows, dimension), in one forward pass."""
         ...
+
+
+Embedded = list[tuple[list[int], Tensor]]  # places of texts, and their vectors, which a GPU may still work on
+
+
+def embedded(forward: Forward, rows: Sequence[Row]) -> Embedded:
+    """Let texts go through a model in its parts, without waiting for the device."""
+    return [(places, forward.embed([rows[place] for place in places])) for places in forward.parts(rows)]
+
+
+def fetched(parts: Embedded) -> Vectors:
+    """Wait for the vectors, float32 (n_rows, dimension), in the order of the rows; there is at least one."""
+    vectors = np.empty((sum(len(places) for places, _ in parts), parts[0][1].shape[1]), dtype=np.float32)
+    for places, part in parts:
+        vectors[places] = part.cpu().numpy()
+    return vectors
 
 
 class Padded:

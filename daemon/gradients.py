@@ -41,7 +41,7 @@ class Gradients:
         self._most: int | None = None  # tokens that go through the model at once, once memory has run out
         self._anchors = policy.batch_size
         self._documents = policy.batch_size * batches.most_documents
-        whole = isinstance(forward, Packed) and team.size == 1 and model.device.type == "cuda"
+        whole = isinstance(forward, Packed) and self.alone and model.device.type == "cuda"
         self._recorded = Recorded(self.whole_step) if whole else None
 
     def add(self, batch: Batch) -> Tensor:
@@ -54,6 +54,11 @@ class Gradients:
         if self._recorded is not None and batch.tokens <= self.kept_tokens:
             return self._recorded(self.whole_step_tensors(batch))
         return self._in_parts(batch)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process shares the batches."""
+        return self._team.size == 1
 
     def halve(self) -> int | None:
         """Keep half as many tokens from now on; give how many, or None where it is of no use any more."""
@@ -68,7 +73,8 @@ class Gradients:
 
     def _in_parts(self, batch: Batch) -> Tensor:
         lengths = [len(row) for row in batch.rows]
-        rows = [batch.rows[place] for place in self._team.share(lengths)]
+        share = self._team.share(lengths)
+        rows = [batch.rows[place] for place in share]
         places = list(self._forward.parts(rows, self._most))
         texts = [[rows[place] for place in part] for part in places]
         parts: list[Tensor] = []
@@ -82,7 +88,7 @@ class Gradients:
         all_ = self._team.gathered(own, lengths).requires_grad_()
         loss = batch_loss(all_, self._answers(batch.answers), self._policy)
         (gradient,) = torch.autograd.grad(loss, all_)
-        mine = gradient[self._team.share(lengths)]
+        mine = gradient[share]
         for part_places, part, vectors in zip(places, texts, parts, strict=True):
             again = vectors if vectors.requires_grad else self._forward.embed(part)
             again.backward(mine[part_places])  # type: ignore[no-untyped-call]
@@ -101,7 +107,7 @@ class Gradients:
     def whole_step_tensors(self, batch: Batch) -> list[Tensor]:
         """Give what whole_step reads: the stream, brought to one of few lengths, and the answers, of one shape."""
         batch = filled(batch, self._anchors, self._documents)
-        assert isinstance(self._forward, Packed)  # as in _whole_step
+        assert isinstance(self._forward, Packed)  # as in whole_step
         stream = Stream.of([*batch.rows, *_fillers(batch, self._forward.longest)])
         tensors = [*stream.tensors(), *batch.answers.tensors()]
         return [moved(tensor, self._model.device) for tensor in tensors]
@@ -119,7 +125,7 @@ def patiently(
     Args:
         forget: drops the gradients of a step that was half done.
     Returns: what the step returns, and how many tokens are kept from now on if that has changed.
-    Raises: torch.OutOfMemoryError when hardly any are kept and it still runs out.
+    Raises: torch.OutOfMemoryError when hardly any are kept and it still runs out, or several processes share the batch.
     """
     kept: int | None = None
     while True:
@@ -128,7 +134,7 @@ def patiently(
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            kept = gradients.halve()
+            kept = gradients.halve() if gradients.alone else None  # the others would not know of it
             if kept is None:
                 raise torch.OutOfMemoryError(str(error)) from error
         forget()  # here, where the error no longer holds what the step has left

@@ -47,7 +47,7 @@ class Stream:
     longest: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row], longest: int | None = None) -> "Stream":
+    def of(cls, rows: Sequence[Row]) -> "Stream":
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         ends = np.zeros(len(rows) + 1, dtype=np.int32)
         np.cumsum(lengths, out=ends[1:])
@@ -56,7 +56,7 @@ class Stream:
             positions=torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends[:-1], lengths).astype(np.int64)),
             texts=torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)),
             ends=torch.from_numpy(ends),
-            longest=longest or int(lengths.max()),
+            longest=int(lengths.max()),
         )
 
     def tensors(self) -> list[Tensor]:

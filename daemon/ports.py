@@ -82,8 +82,16 @@ class Encoder(Protocol):
 class Progress(Protocol):
     """Hears how far long work is: the cycle's row, the progress bar of the cli, or nobody."""
 
-    def __call__(self, label: str, done: int, total: int) -> None: ...
+    def __call__(self, label: str, done: int, total: int, detail: str = "") -> None:
+        """
+        Note how far it is.
+
+        Args:
+            label: of the work, the same for as long as it is the same.
+            detail: what else there is to see at this point, such as the loss.
+        """
+        ...
 
 
-def silent(label: str, done: int, total: int) -> None:
+def silent(label: str, done: int, total: int, detail: str = "") -> None:
     """The Progress of work that nobody watches."""

@@ -117,7 +117,10 @@ def trial_sentence(trial: Mapping[str, Any]) -> str:
 
 def _how_far(steps: list[Mapping[str, Any]]) -> str:
     progress = next((step["progress"] for step in steps if step["verdict"] is None and step["progress"]), None)
-    return f": {progress['label']}, {progress['done']:,} of {progress['total']:,}" if progress else ""
+    if progress is None:
+        return ""
+    detail = f" ({progress['detail']})" if progress.get("detail") else ""
+    return f": {progress['label']}, {progress['done']:,} of {progress['total']:,}{detail}"
 
 
 def versions_table(versions: Sequence[Version], serving: Serving) -> Table:

@@ -24,7 +24,7 @@ from relevanced.daemon.mining import mine
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Cycle, Outcome, Step, Version
 from relevanced.daemon.stages import Stages
-from relevanced.daemon.training import TrainingJob, train
+from relevanced.daemon.training import TrainingJob, train, triplets_sha256
 from relevanced.daemon.tryout import begin_trial, observe, trials
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         "snapshot_id": cycle.snapshot_id,
         "cycle_id": cycle.cycle_id,
         "triplets": triplets,
-        "triplets_sha256": result.triplets_sha256,
+        "triplets_sha256": triplets_sha256(job),
         "recipe": asdict(stages.training),
         "training": result.numbers(),
     }

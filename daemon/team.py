@@ -5,7 +5,6 @@ In:  the vectors that each of them has made. Out: all vectors, so that every doc
 every anchor, wherever it was encoded; and the sum of the gradients.
 """
 
-import os
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -15,41 +14,44 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def recruit(command: Sequence[str], size: int) -> list["subprocess.Popen[bytes]"]:
+def recruit(command: Sequence[str], size: int, seat: str) -> tuple[str, list["subprocess.Popen[bytes]"]]:
     """
-    Start the processes that help this one, unless it is one of them, and let torch.distributed know of it all.
+    Start the processes that help this one, unless it is one of them.
 
     Args:
-        command: of one of them; each dies with this process.
+        command: of one of them, which gets its seat as one argument more; each dies with this process.
+        seat: of this process; empty: it leads.
+    Returns: the seat of this process, and the others.
     """
-    if size == 1 or "RANK" in os.environ:
-        return []
+    if seat or size == 1:
+        return seat, []
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-    os.environ.update({**joined, "RANK": "0", "LOCAL_RANK": "0"})
-    return [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
+    return f"0/{size}:{port}", [
+        subprocess.Popen([*command, f"{rank}/{size}:{port}"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for rank in range(1, size)
     ]
 
 
 class Team:
-    """All processes of a training; one alone is a team too."""
+    """
+    All processes of a training; one alone is a team too.
 
-    def __init__(self) -> None:
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
+    Args:
+        seat: "rank/size:port" of this process, where the one of rank 0 listens at that port; empty: it is alone.
+    """
+
+    def __init__(self, seat: str = "") -> None:
+        place, _, port = seat.partition(":")
+        self.rank, self.size = (int(one) for one in (place or "0/1").split("/"))
         if self.size > 1:
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            on_gpu = torch.cuda.is_available()
+            if on_gpu:
+                torch.cuda.set_device(self.rank)
+            address = f"tcp://127.0.0.1:{port}"
+            backend = "nccl" if on_gpu else "gloo"
+            dist.init_process_group(backend, init_method=address, rank=self.rank, world_size=self.size)
 
     @property
     def leads(self) -> bool:

@@ -30,7 +30,7 @@ from relevanced.daemon.child import die_with, take_stdout
 from relevanced.daemon.encoder import load_model, tokenize
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.files import write_text
-from relevanced.daemon.forward import ready_to_learn
+from relevanced.daemon.forward import embedded, fetched, ready_to_learn
 from relevanced.daemon.gradients import Gradients, patiently
 from relevanced.daemon.lora import inject
 from relevanced.daemon.losses_ahead import Ahead
@@ -129,6 +129,7 @@ class Training:
         self._ahead.put(loss, norm, places)
         self._hear(wait=False)
         done.step += 1
+        done.triplets += len(places)
         done.tokens += batch.tokens
         if done.step > self.steps * (1 - self._policy.average_share):
             self._average.add(self._optimizer.weights())
@@ -162,28 +163,18 @@ class Training:
 
     @torch.inference_mode()
     def _embed(self, rows: Rows, places: Sequence[int]) -> Vectors:
-        wanted = rows.of(places)
-        parts = [(one, self._forward.embed([wanted[place] for place in one])) for one in self._forward.parts(wanted)]
-        vectors = np.empty((len(wanted), parts[0][1].shape[1]), dtype=np.float32)
-        for one, part in parts:
-            vectors[one] = part.cpu().numpy()
-        return vectors
+        return fetched(embedded(self._forward, rows.of(places)))
 
     def _tell(self) -> None:
         done = self._done
         line: dict[str, Any] = {"step": done.step, "steps": self.steps}
         if done.losses:
-            rate = done.step * len(self._teach) * self._policy.epochs / max(self._whole_steps, 1) / done.seconds
             line |= {
                 "loss": round(done.losses[-1], 4),
-                "triplets_per_s": round(rate, 1),
+                "triplets_per_s": round(done.triplets / done.seconds, 1),
                 "seconds_left": round((self.steps - done.step) * done.seconds / done.step, 1),
             }
         self._say(line)
-
-    @property
-    def _whole_steps(self) -> int:
-        return self._policy.epochs * math.ceil(len(self._teach) / self._policy.batch_size)
 
     def _say(self, line: dict[str, Any]) -> None:
         if self._team.leads:
@@ -231,8 +222,7 @@ class Training:
             processes=self._team.size,
             remarks=done.remarks,
         )
-        found = {name: value for name, value in asdict(result).items() if name != "triplets_sha256"}
-        write_text(directory / RESULT, json.dumps(found))
+        write_text(directory / RESULT, json.dumps(asdict(result)))
         for name in (CHECKPOINT, KILLED):
             (directory / name).unlink(missing_ok=True)
 
@@ -264,18 +254,18 @@ def _times_killed(directory: Path) -> int:
     return int(file.read_text()) if file.exists() else 0
 
 
-def main(directory: str, parent: str) -> int:
-    """Do the job in this directory, and return the exit status."""
+def main(directory: str, parent: str, seat: str = "") -> int:
+    """Do the job in this directory, in this seat of a team, and return the exit status."""
     die_with(int(parent), STOPPED)
     out = take_stdout()
     job = TrainingJob.from_json((Path(directory) / JOB).read_text(encoding="utf-8"))
-    helpers = recruit(
-        [*sys.orig_argv[:-1], str(os.getpid())], job.policy.processes or max(torch.cuda.device_count(), 1)
-    )
+    command = [*sys.orig_argv[:-1], str(os.getpid())]
+    seat, helpers = recruit(command, job.policy.processes or max(torch.cuda.device_count(), 1), seat)
     if job.policy.threads is not None:
         torch.set_num_threads(job.policy.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    team = Team()
+    # On a GPU the attention goes back in no fixed order anyway, and all else would only be slower.
+    torch.use_deterministic_algorithms(not torch.cuda.is_available(), warn_only=True)
+    team = Team(seat)
     try:
         training = Training(job, out, team)
         signal.signal(signal.SIGTERM, training.stop_soon)
@@ -287,9 +277,7 @@ def main(directory: str, parent: str) -> int:
     except FailStep as error:
         sentence = str(error)
     except torch.OutOfMemoryError:
-        sentence = (
-            "Training ran out of memory with hardly a text kept at a time; a smaller model or [model] max_tokens fits."
-        )
+        sentence = "Training ran out of memory; fewer [training] kept_tokens or a smaller [model] max_tokens may fit."
     except (OSError, SafetensorError) as error:
         sentence = f"Training cannot go on in {directory}: {str(error).splitlines()[0]}"
     if team.leads:

@@ -96,11 +96,10 @@ class TrainingResult:
     device: str
     processes: int
     remarks: Sequence[str]
-    triplets_sha256: str = ""  # of the file that was read
 
     def numbers(self) -> Mapping[str, Any]:
-        """For the manifest and the dashboard; the curves in at most 100 points."""
-        every = max(len(self.losses) // 100, 1)
+        """For the manifest and the dashboard; the losses in at most 100 points."""
+        every = -(-len(self.losses) // 100)
         return {**asdict(self), "losses": list(self.losses[::every]), "last_loss": self.losses[-1]}
 
 
@@ -111,8 +110,7 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
     An exception out of `progress`, or Ctrl-C, lets the child write a checkpoint and end before it goes on upwards.
     Raises: FailStep when this job cannot succeed; Retry when the child was stopped or killed.
     """
-    digest = _digest(job)
-    wanted = job.to_json(digest)
+    wanted = job.to_json(_digest(job))
     if _identity(_read(job.directory / JOB)) != _identity(wanted):
         shutil.rmtree(job.directory, ignore_errors=True)
         job.directory.mkdir(parents=True)
@@ -123,7 +121,12 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
         shutil.rmtree(job.output, ignore_errors=True)
         job.output.parent.mkdir(parents=True, exist_ok=True)
         (job.directory / MODEL).rename(job.output)
-    return TrainingResult(**json.loads((job.directory / RESULT).read_text()), triplets_sha256=digest)
+    return TrainingResult(**json.loads((job.directory / RESULT).read_text()))
+
+
+def triplets_sha256(job: TrainingJob) -> str:
+    """Give the digest of the triplets that a job was begun with."""
+    return str(json.loads((job.directory / JOB).read_text())["triplets_sha256"])
 
 
 def _digest(job: TrainingJob) -> str:
@@ -210,7 +213,7 @@ def _listen(child: "subprocess.Popen[str]", job: TrainingJob, progress: Progress
                 progress("Preparing to train", 1, 1)
             line = told
             if "step" in line:
-                progress("Training", line["step"], line["steps"])
+                progress("Training", line["step"], line["steps"], _detail(line))
     return line
 
 
@@ -234,6 +237,12 @@ def _lines(child: "subprocess.Popen[str]", patience: float) -> Iterator[dict[str
         if text is None:
             return
         yield json.loads(text)
+
+
+def _detail(line: Mapping[str, Any]) -> str:
+    if "loss" not in line:
+        return ""
+    return f"loss {line['loss']:.3f}, {line['triplets_per_s']:,.0f} triplets/s, {line['seconds_left']:,.0f} s left"
 
 
 def _place(last: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ class Daemon:
     def _run_cycle(self, cycle: Cycle) -> Cycle:
         return run_open_cycle(self._parts, cycle, self._progress, _tell)
 
-    def _progress(self, label: str, done: int, total: int) -> None:
+    def _progress(self, label: str, done: int, total: int, detail: str = "") -> None:
         if self._stop.is_set():
             raise Interrupted(f"{label} stopped at {done} of {total}; the next start goes on.")
 

@@ -4,17 +4,18 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from huggingface_hub import constants
+
+from tests.endpoints import served
 
 
 @dataclass
@@ -125,17 +126,10 @@ def _take(known: Hub, path: str, body: bytes) -> Answer:
 @contextmanager
 def hub() -> Iterator[Hub]:
     """Hold and give models until the end of the block."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {}))
-    known = Hub(f"http://127.0.0.1:{server.server_port}")
-    server.RequestHandlerClass.known = known  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    handler = type("Handler", (_Handler,), {})
+    with served(handler) as url:
+        known = handler.known = Hub(url)
         yield known
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def on_hub(monkeypatch: pytest.MonkeyPatch, there: Hub, folder: Path) -> None:

@@ -155,7 +155,7 @@ CREATE TABLE cycle_step (
     verdict step_verdict,          -- null while it runs
     sentence text,
     numbers jsonb NOT NULL DEFAULT '{}',
-    progress jsonb,                -- label, done, total
+    progress jsonb,                -- label, done, total, detail
     started_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz,
     PRIMARY KEY (cycle_id, step),

@@ -71,7 +71,7 @@ def test_what_may_succeed_later_is_repeated_and_counts_as_one_attempt(database: 
 
 
 def test_a_wait_hears_the_stop(database: Database, cycle: Cycle) -> None:
-    def stopping(label: str, _done: int, _total: int) -> None:
+    def stopping(label: str, _done: int, _total: int, _detail: str = "") -> None:
         if label == "Waiting to try again":
             raise Interrupted("Asked to stop.")
 

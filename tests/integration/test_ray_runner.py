@@ -13,18 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 from relevanced.daemon.errors import FailStep, Retry
 from relevanced.daemon.ports import silent
-from relevanced.daemon.training import TrainingJob, TrainingPolicy, train
-from tests.integration.test_training import interrupt, triplets, weights
+from relevanced.daemon.training import train
+from tests.integration.test_training import STEPS, interrupt, job_in, triplets, weights
 from tests.tiny import make_tiny_model
 
 pytest.importorskip("ray", reason="Ray is not installed: it has no wheel for this Python")
 
-EPOCHS, STEPS = 100, 300  # so many that the trainer is still under way when the parent hears of the first ones
 PATIENCE = 60  # seconds; only a hang waits so long
 
 HEAD = """
@@ -100,28 +98,8 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def new_job(base, address, tmp_path_factory):
-    def make(rows=None, **policy):
-        directory = tmp_path_factory.mktemp("job")
-        pq.write_table(rows or triplets(), directory / "triplets.parquet")
-        wanted = {
-            "batch_size": 5,
-            "epochs": EPOCHS,
-            "learning_rate": 1e-2,
-            "threads": 1,
-            "checkpoint_seconds": 0.1,
-            "runner": "ray",
-            "ray_address": address,
-            **policy,
-        }
-        return TrainingJob(
-            base=base,
-            triplets=directory / "triplets.parquet",
-            directory=directory / "training",
-            output=directory / "versions" / "v2",
-            policy=TrainingPolicy(**wanted),
-        )
-
-    return make
+    far = {"checkpoint_seconds": 0.1, "runner": "ray", "ray_address": address}
+    return lambda rows=None, **policy: job_in(tmp_path_factory.mktemp("job"), base, rows, **{**far, **policy})
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +115,7 @@ class OnceAfter:
     def __init__(self, job, step, action):
         self.job, self.step, self.action, self.heard = job, step, action, []
 
-    def __call__(self, label, done, total):
+    def __call__(self, label, done, total, detail=""):
         self.heard.append((label, done, total))
         if label == "Training" and self.action and done >= self.step:
             wait_for((self.job.directory / "checkpoint.pt").exists)

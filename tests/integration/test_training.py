@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -43,6 +44,18 @@ def triplets(weight=1.0):
     return pa.Table.from_pylist(rows)
 
 
+def job_in(directory, base, rows=None, **policy):
+    pq.write_table(rows or triplets(), directory / "triplets.parquet")
+    wanted = {"batch_size": 5, "epochs": EPOCHS, "learning_rate": 1e-2, "threads": 1, **policy}
+    return TrainingJob(
+        base=base,
+        triplets=directory / "triplets.parquet",
+        directory=directory / "training",
+        output=directory / "versions" / "v2",
+        policy=TrainingPolicy(**wanted),
+    )
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return make_tiny_model(tmp_path_factory.mktemp("training") / "tiny")
@@ -52,19 +65,7 @@ def base(tmp_path_factory):
 def new_job(base, tmp_path_factory):
     """Makes jobs of STEPS steps, all over the same triplets, each in a place of its own."""
 
-    def make(rows=None, **policy):
-        directory = tmp_path_factory.mktemp("job")
-        pq.write_table(rows or triplets(), directory / "triplets.parquet")
-        wanted = {"batch_size": 5, "epochs": EPOCHS, "learning_rate": 1e-2, "threads": 1, **policy}
-        return TrainingJob(
-            base=base,
-            triplets=directory / "triplets.parquet",
-            directory=directory / "training",
-            output=directory / "versions" / "v2",
-            policy=TrainingPolicy(**wanted),
-        )
-
-    return make
+    return lambda rows=None, **policy: job_in(tmp_path_factory.mktemp("job"), base, rows, **policy)
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +101,12 @@ class At:
     """A Progress that does something when a step has been taken, and notes all steps."""
 
     def __init__(self, step, action):
-        self.step, self.action, self.steps = step, action, []
+        self.step, self.action, self.steps, self.details = step, action, [], []
 
-    def __call__(self, label, done, total):
+    def __call__(self, label, done, total, detail=""):
         if label == "Training":
             self.steps.append(done)
+            self.details.append(detail)
             if done == self.step:
                 self.action()
 
@@ -142,6 +144,7 @@ def test_killed_stopped_and_interrupted_it_goes_on_and_ends_with_the_same_bits(n
     assert not job.output.exists()
     went_on = At(None, None)
     result = train(job, went_on)
+    assert re.fullmatch(r"loss \d+\.\d{3}, [\d,]+ triplets/s, 0 s left", went_on.details[-1])
     assert went_on.steps[0] >= 30  # the checkpoint of the interrupt
     assert weights(job) == weights(quiet[0])
     assert result.losses == quiet[1].losses
@@ -153,7 +156,7 @@ def test_the_child_dies_with_its_parent(new_job):
     program = (
         "import sys, time; from pathlib import Path; from relevanced.daemon.training import *;"
         "from relevanced.daemon.training import train\n"
-        "def progress(label, done, total):\n"
+        "def progress(label, done, total, detail=''):\n"
         "    if label == 'Training':\n"
         "        print('began', flush=True); time.sleep(3600)\n"
         "train(TrainingJob.from_json(sys.argv[1]), progress)"
