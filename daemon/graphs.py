@@ -47,8 +47,9 @@ class Recorded:
         with torch.cuda.stream(self._stream):
             output = self._step(tensors)
         torch.cuda.current_stream().wait_stream(self._stream)
-        for tensor in (*tensors, output):
+        for tensor in tensors:
             tensor.record_stream(self._stream)
+        output.record_stream(torch.cuda.current_stream())
         return output
 
     def _record(self, tensors: Sequence[Tensor]) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor], Tensor]:
