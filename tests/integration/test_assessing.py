@@ -72,7 +72,7 @@ def test_each_way_is_measured_against_live_and_what_is_taught_also_behind_the_ot
 def test_when_a_person_stops_it_nothing_is_left(lessons):
     stages, judged, triplets = lessons
 
-    def stop(label: str, _done: int, _total: int) -> None:
+    def stop(label: str, _done: int, _total: int, _detail: str = "") -> None:
         if label == "Training":
             assert list(stages.directory.glob("assess-*/triplets.parquet")), "`forget` looks for words here"
             raise KeyboardInterrupt
