@@ -25,6 +25,7 @@ class AdaptedEncoder:
     def __init__(self, plain: Encoder, matrix: Vectors, fingerprint: str) -> None:
         self.plain, self.fingerprint = plain, fingerprint
         self.document_fingerprint, self.dimension = plain.document_fingerprint, plain.dimension
+        self.device = plain.device
         self._matrix = matrix
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from relevanced import sql
 from relevanced.daemon import history
 from relevanced.daemon.adapted import plain
+from relevanced.daemon.cost import CPU
 from relevanced.daemon.cycle import cycle_of
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.mining import text_keys_of
@@ -73,6 +74,7 @@ def train_adapter_version(
         "cycle_id": cycle.cycle_id,
         "triplets": triplets_by_source,
         "adapter": numbers,
+        "cost": {"training": {CPU: numbers["seconds"]}},
     }
     stages.models.write_manifest(directory, manifest)
     encoder = stages.models.open(directory)

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from relevanced.consumers.dead_letters import IngestPolicy
 from relevanced.daemon.bots import BotPolicy
 from relevanced.daemon.click_model import ClickModelPolicy
+from relevanced.daemon.cost import PricesPolicy
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.exploration import ExplorationPolicy
 from relevanced.daemon.gate import GatePolicy
@@ -116,6 +117,7 @@ class Settings(BaseSettings):
     llm: LlmPolicy = Field(default_factory=LlmPolicy)
     index: IndexPolicy = Field(default_factory=IndexPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
+    prices: PricesPolicy = Field(default_factory=PricesPolicy)
     privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)
     validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
 

@@ -16,6 +16,8 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from relevanced.daemon.batches import Row
+from relevanced.daemon.cost import CPU
+from relevanced.daemon.devices import device_name, has_gpu
 from relevanced.daemon.forward import Embedded, Padded, embedded, fetched, lighten
 from relevanced.daemon.packing import forward_of
 from relevanced.daemon.ports import Vectors
@@ -29,6 +31,7 @@ class TransformerEncoder:
     def __init__(self, model: SentenceTransformer, fingerprint: str) -> None:
         self.fingerprint = self.document_fingerprint = fingerprint
         self.dimension = cast(int, model.get_embedding_dimension())
+        self.device = device_name(model.device)
         self._model = model
         lighten(model, gpu=torch.float16)
         self._forward = forward_of(model)
@@ -75,7 +78,7 @@ def load_model(directory: Path) -> SentenceTransformer:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = SentenceTransformer(
         str(directory),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device="cuda" if has_gpu() else CPU,
         trust_remote_code=False,
         local_files_only=True,
         model_kwargs={"use_safetensors": True, "dtype": torch.float32},

@@ -14,6 +14,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from relevanced import sql
+from relevanced.daemon.cost import CostKind
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.records import Version, VersionState
@@ -164,6 +165,17 @@ def complete_registered(
 def note_metrics(connection: psycopg.Connection[DictRow], version_id: int, metrics: Mapping[str, Any]) -> None:
     """Add what the gate measured to the version's manifest, in the transaction that acts on it."""
     connection.execute(sql.postgres["note_metrics"], {"version_id": version_id, "metrics": Jsonb(dict(metrics))})
+
+
+def add_cost(database: Database, version_id: int, kind: CostKind, where: str, seconds: float) -> None:
+    """
+    Add seconds to what a version has cost, in the manifest of its row; the file beside the model stays as it was.
+
+    Args:
+        where: the device, or postgres.
+    """
+    row = {"version_id": version_id, "kind": kind, "where": where, "seconds": seconds}
+    _write(database, "add_cost", **row)
 
 
 def set_state(database: Database, version_id: int, state: VersionState) -> None:

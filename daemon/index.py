@@ -7,6 +7,7 @@ A version that only turns the vectors of the queries has no table: all of this i
 its owner's place in the outbox is the place of both.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from annotated_types import Interval
 
 from relevanced import sql
 from relevanced.daemon import history
+from relevanced.daemon.cost import POSTGRES
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import document_text
 from relevanced.daemon.embeddings import Connection, Embeddings, Encoded
@@ -56,11 +58,21 @@ class Index:
         Encode the documents (None: all) whose present content has no vector yet; return how many.
 
         Vectors of those that are no more go: a version that does not follow the documents would still rank them. Each
-        chunk is committed, so nothing is ever encoded twice.
+        chunk is committed, so nothing is ever encoded twice. What encoding took is part of what the version costs.
 
         Raises: FailStep when the encoder is not the version's, or gives no unit vectors.
         """
         embeddings = self._open(version_id, encoder)
+        done, seconds = self._fill(embeddings, encoder, document_ids, progress)
+        if done:
+            history.add_cost(self._database, embeddings.index_id, "encoding", encoder.device, seconds)
+        return done
+
+    def _fill(
+        self, embeddings: Embeddings, encoder: Encoder, document_ids: Sequence[str] | None, progress: Progress
+    ) -> tuple[int, float]:
+        """Do so; returns how many documents were encoded, and the seconds of the encoder alone."""
+        version_id, seconds = embeddings.version_id, 0.0
         with self._database.connection() as connection:
             total = embeddings.count_missing(connection, document_ids)
         done, after = 0, None
@@ -70,8 +82,10 @@ class Index:
             if not rows:
                 with self._database.connection() as connection:
                     embeddings.delete_gone(connection, document_ids)
-                return done
+                return done, seconds
+            began = time.monotonic()
             vectors = _encode(encoder, [document_text(row["title"], row["text"]) for row in rows], version_id)
+            seconds += time.monotonic() - began
             encoded = [
                 Encoded(row["document_id"], vector, row["content_sha"])
                 for row, vector in zip(rows, vectors, strict=True)
@@ -96,9 +110,13 @@ class Index:
             return self._share(embeddings, encoder, row["documents"])
         with self._database.connection() as connection:
             connection.execute(sql.postgres["begin_backfill"], {"version_id": version_id})
+        began = time.monotonic()
         encoded = self.embed(version_id, encoder, None, progress)
+        history.add_cost(self._database, version_id, "backfill", encoder.device, time.monotonic() - began)
         progress(f"Building the index of version {version_id}", 0, 1)
+        began = time.monotonic()
         remark = self._build(embeddings)
+        history.add_cost(self._database, version_id, "hnsw", POSTGRES, time.monotonic() - began)
         progress(f"Building the index of version {version_id}", 1, 1)
         self.catch_up(version_id, encoder)
         if history.version(self._database, version_id).state == "candidate":
@@ -133,7 +151,8 @@ class Index:
 
         Changes behind a transaction that is still open wait for the next time.
         """
-        index_id = self._open(version_id, encoder).index_id
+        embeddings = self._open(version_id, encoder)
+        index_id = embeddings.index_id
         changed: set[str] = set()
         while True:
             with self._database.connection() as connection:
@@ -142,7 +161,7 @@ class Index:
             if not changes:
                 return len(changed)
             document_ids = sorted({change["document_id"] for change in changes})
-            self.embed(version_id, encoder, document_ids, silent)
+            self._fill(embeddings, encoder, document_ids, silent)  # what following takes is no cost of the version
             with self._database.connection() as connection:
                 connection.execute(sql.postgres["advance_outbox"], {**changes[-1], "version_id": index_id})
             with self._database.connection() as connection:

@@ -69,6 +69,7 @@ class Encoder(Protocol):
     fingerprint: str
     document_fingerprint: str  # of the documents' side alone: where it is the same, an index can be shared
     dimension: int
+    device: str  # where it computes: cpu, a GPU by its name, or an endpoint
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """float32 (n, dimension), unit length."""

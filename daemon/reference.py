@@ -39,6 +39,7 @@ class OpenAiEncoder:
         self._client = open_client(policy)
         self.fingerprint = self.document_fingerprint = f"{policy.base_url} {model}"
         self.dimension = self._ask(["dimension"]).shape[1]
+        self.device = policy.base_url
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         return self._encode(texts)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from relevanced.daemon import history
 from relevanced.daemon.approval import waiting
+from relevanced.daemon.cost import PricesPolicy, cost_sentences
 from relevanced.daemon.cycle import last_cycle, open_cycle
 from relevanced.daemon.database import Database
 from relevanced.daemon.log_store import LogStore
@@ -121,6 +122,37 @@ def _how_far(steps: list[Mapping[str, Any]]) -> str:
         return ""
     detail = f" ({progress['detail']})" if progress.get("detail") else ""
     return f": {progress['label']}, {progress['done']:,} of {progress['total']:,}{detail}"
+
+
+def version_sentences(version: Version, serving: Serving, prices: PricesPolicy) -> Iterator[str]:
+    """Tell how one version was made, how good it is, and what it has cost."""
+    manifest, number = version.manifest, version.version_id
+    role = {serving.live_version_id: "live", serving.previous_version_id: "previous"}.get(number, version.state)
+    made = f"{version.created_at:%Y-%m-%d %H:%M}"
+    yield f"Version {number} is {role}, made {made}; its fingerprint is {version.fingerprint}."
+    if "imported" in manifest:
+        yield f"It was imported from {manifest['imported']['from']}."
+    elif "cycle_id" not in manifest:
+        yield f"It is the base model {manifest.get('base')} as it came."
+    else:
+        what = "adapts the queries of" if "adapter" in manifest else "was trained from"
+        triplets = sum(manifest["triplets"].values())
+        yield (
+            f"It {what} version {manifest['base']} on {triplets:,} triplets of cycle {manifest['cycle_id']}, mined from"
+            f" the log as of snapshot {manifest['snapshot_id']}."
+        )
+    if training := manifest.get("training"):
+        threads = f" with {training['threads']} threads" if training.get("threads") else ""
+        yield (
+            f"Its training took {training['steps']:,} steps on {training['device']}{threads}; the last loss was"
+            f" {training['last_loss']:.3f}."
+        )
+    metrics = manifest.get("metrics", {})
+    if metrics.get("ndcg@10") is not None:
+        yield f"At its gate it reached NDCG@10 {metrics['ndcg@10']:.3f}."
+    yield from cost_sentences(manifest.get("cost", {}), prices)
+    if "mining" in manifest:
+        yield f"`relevanced reproduce {number}` makes it once more, to see whether it comes out the same."
 
 
 def versions_table(versions: Sequence[Version], serving: Serving) -> Table:

@@ -64,6 +64,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         "triplets_sha256": triplets_sha256(job),
         "recipe": asdict(stages.training),
         "training": result.numbers(),
+        "cost": {"training": result.device_seconds},
     }
     stages.models.write_manifest(job.output, manifest)
     encoder = stages.models.open(job.output)

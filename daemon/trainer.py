@@ -27,6 +27,8 @@ from relevanced.daemon import checkpoints
 from relevanced.daemon.batches import Batch, Batches, Rows, Triplets, ahead
 from relevanced.daemon.checkpoints import Done
 from relevanced.daemon.child import die_with, take_stdout
+from relevanced.daemon.cost import CPU
+from relevanced.daemon.devices import cpu_kind, device_name
 from relevanced.daemon.encoder import load_model, tokenize
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.files import write_text
@@ -220,11 +222,18 @@ class Training:
             tokens=done.tokens,
             device=self._model.device.type,
             processes=self._team.size,
-            remarks=done.remarks,
+            remarks=[*done.remarks, *self._killed()],
+            device_name=device_name(self._model.device),
+            threads=torch.get_num_threads(),
+            cpu_kind=cpu_kind() if self._model.device.type == CPU else None,
         )
         write_text(directory / RESULT, json.dumps(asdict(result)))
         for name in (CHECKPOINT, KILLED):
             (directory / name).unlink(missing_ok=True)
+
+    def _killed(self) -> list[str]:
+        times = _times_killed(self._job.directory)
+        return [f"The system killed it {times} times, and fewer tokens were kept from then on."] if times else []
 
 
 def batch_order(places: Sequence[int], policy: TrainingPolicy) -> Iterator[list[int]]:

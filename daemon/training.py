@@ -93,14 +93,24 @@ class TrainingResult:
     losses: Sequence[float]  # of each step
     validations: Sequence[tuple[int, float]]  # step, and NDCG@10 on the validation part; none without one
     tokens: int  # that went through the model, without padding
-    device: str
+    device: str  # cpu or cuda
     processes: int
     remarks: Sequence[str]
+    # None of what an older release has left.
+    device_name: str | None = None  # cpu, or the GPU's, such as NVIDIA H200
+    threads: int | None = None  # of each process; on a CPU as many give the same bits
+    cpu_kind: str | None = None  # instructions of the CPU that trained, which the last bits depend on
 
     def numbers(self) -> Mapping[str, Any]:
         """For the manifest and the dashboard; the losses in at most 100 points."""
         every = -(-len(self.losses) // 100)
         return {**asdict(self), "losses": list(self.losses[::every]), "last_loss": self.losses[-1]}
+
+    @property
+    def device_seconds(self) -> Mapping[str, float]:
+        """Seconds of each device: of several GPUs each counts, while the processes of a CPU share one."""
+        gpus = self.processes if self.device == "cuda" else 1
+        return {self.device_name or self.device: round(self.seconds * gpus, 3)}
 
 
 def train(job: TrainingJob, progress: Progress) -> TrainingResult:

@@ -1,5 +1,5 @@
 """
-The commands `versions`, `versions export` and `versions import`.
+The commands `versions`, `versions show`, `versions export` and `versions import`.
 
 In:  options. Out: a table, sentences, or JSON; and a version's files, out or in.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from relevanced.daemon.console import out, say_json, say_outcome
+from relevanced.daemon.console import out, say, say_json, say_outcome
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.presets import PoolingMode
@@ -34,6 +34,8 @@ def versions(context: typer.Context, as_json: Json = False) -> None:
 
       relevanced versions
 
+      relevanced versions show 2                   how one was made, and what it has cost
+
       relevanced versions export 2 --to ./model    its files, for other tools
 
       relevanced versions import ./model           a model made elsewhere
@@ -49,6 +51,34 @@ def versions(context: typer.Context, as_json: Json = False) -> None:
             say_json({"versions": [asdict(version) for version in known], "serving": asdict(serving)})
         else:
             out.print(versions_table(known, serving))
+
+
+@versions_app.command()
+def show(
+    context: typer.Context,
+    number: Annotated[int, typer.Argument(help="Number of the version.", min=1)],
+    as_json: Json = False,
+) -> None:
+    """
+    Tell how a version was made, how good it is, and what it has cost: seconds, and money where [prices] are set.
+
+    Example:
+
+      relevanced versions show 2
+    """
+    from relevanced.daemon import history
+    from relevanced.daemon.cost import cost_numbers
+    from relevanced.daemon.status import version_sentences
+
+    with opened(context) as parts:
+        version, serving = history.version(parts.database, number), parts.promotion.serving()
+        prices = parts.settings.prices
+        if as_json:
+            cost = cost_numbers(version.manifest.get("cost", {}), prices)
+            say_json({**asdict(version), "cost": cost, "serving": asdict(serving)})
+            return
+        for sentence in version_sentences(version, serving, prices):
+            say(sentence)
 
 
 @versions_app.command("export")

@@ -107,6 +107,7 @@ class WordsEncoder:
     def __init__(self, dimension: int = 64, seed: int = 0) -> None:
         self.fingerprint = self.document_fingerprint = f"words-{dimension}-{seed}"
         self.dimension = dimension
+        self.device = "cpu"
         self.encoded: list[str] = []  # every document text, in order
         self._seed = seed
 

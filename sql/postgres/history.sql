@@ -39,6 +39,16 @@ UPDATE relevanced.version
 UPDATE relevanced.version SET manifest = manifest || jsonb_build_object('metrics', %(metrics)s::jsonb)
  WHERE version_id = %(version_id)s;
 
+-- add_cost --
+-- Add seconds to what a version has cost: by kind, and by where they were spent.
+UPDATE relevanced.version
+   SET manifest = manifest || jsonb_build_object('cost',
+           coalesce(manifest->'cost', '{}') || jsonb_build_object(%(kind)s::text,
+               coalesce(manifest->'cost'->%(kind)s::text, '{}') || jsonb_build_object(%(where)s::text,
+                   round((coalesce((manifest->'cost'->%(kind)s::text->>%(where)s::text)::float8, 0)
+                          + %(seconds)s)::numeric, 3))))
+ WHERE version_id = %(version_id)s;
+
 -- set_version_state --
 -- How far a version has come. The live one cannot be rejected: it answers, and rollback is how it is replaced.
 UPDATE relevanced.version SET state = %(state)s::relevanced.version_state
