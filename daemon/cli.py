@@ -25,6 +25,7 @@ from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.privacy_cli import compact, forget
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
+from relevanced.daemon.reproduce_cli import reproduce
 from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.trial_cli import trial_app
 from relevanced.daemon.triplets_cli import triplets_app
@@ -61,6 +62,7 @@ app.command("forget")(forget)
 app.command("compact")(compact)
 app.command("assess")(assess)
 app.command("compare")(compare)
+app.command("reproduce")(reproduce)
 app.command("models")(models)
 app.command("approve")(approve)
 app.command("reject")(reject)

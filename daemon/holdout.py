@@ -57,7 +57,7 @@ def split(
     typed: pa.Table,
     policy: HoldoutPolicy,
     *,
-    golden: Collection[str] = (),
+    golden: Collection[bytes] = (),
     retired: Collection[bytes] = (),
 ) -> tuple[pa.Table, pa.Table]:
     """
@@ -65,7 +65,7 @@ def split(
 
     Args:
         typed: query_key, first_typed and last_typed of each text, moments or null; a cluster is as old as its oldest.
-        golden: cluster_keys that experts have judged, which are held out always.
+        golden: cluster_hashes of what experts have judged, which are held out always.
         retired: cluster_hashes that were asked often enough, whose hash holds them out no more.
     Returns: those for training; those held out, with `first_typed` of their cluster and `held_out_by`, a HeldOutBy.
     """
@@ -100,10 +100,11 @@ def _recent(first_typed: Mapping[str, datetime], newest: datetime | None, policy
 
 
 def _held_out_by(
-    cluster: str, recent: Collection[str], golden: Collection[str], retired: Collection[bytes], policy: HoldoutPolicy
+    cluster: str, recent: Collection[str], golden: Collection[bytes], retired: Collection[bytes], policy: HoldoutPolicy
 ) -> HeldOutBy | None:
-    if is_held_out(cluster, policy) and cluster_hash(cluster) not in retired:
+    known_as = cluster_hash(cluster)
+    if is_held_out(cluster, policy) and known_as not in retired:
         return "both" if cluster in recent else "hash"
-    if cluster in golden:
+    if known_as in golden:
         return "golden"
     return "time" if cluster in recent else None

@@ -3,33 +3,29 @@ The step mine: from the log, as of one snapshot, to triplets.
 
 In:  the log without its bots, the base model's ranks and the live version's run (index).
 Out: in cycles/<id>/ holdout.parquet (held-out judgments, read by gate) and triplets.parquet (read by training), with
-texts; judgments.parquet (all of them) and click_model.json, by which `relevanced triplets show` tells why.
+texts; judgments.parquet (all of them) and click_model.json, by which `relevanced triplets show` tells why; mined_with/,
+by which `relevanced reproduce` mines the same again.
 """
 
 from collections.abc import Collection, Mapping
+from hashlib import file_digest
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from relevanced import sql
-from relevanced.daemon.bots import marked_bots
-from relevanced.daemon.click_model import ClickModel, fit_pairs
 from relevanced.daemon.click_model_file import to_json
 from relevanced.daemon.documents import document_texts
-from relevanced.daemon.evidence import read_evidence
 from relevanced.daemon.files import whole_file, write_text
 from relevanced.daemon.golden import golden, golden_clusters
-from relevanced.daemon.holdout import split
+from relevanced.daemon.holdout import cluster_hash
 from relevanced.daemon.holdout_use import retire
-from relevanced.daemon.identification import Identification, identify
-from relevanced.daemon.judgments import judge_naively, judge_pairs
-from relevanced.daemon.pairs import gather
-from relevanced.daemon.pooling import pool_siblings
+from relevanced.daemon.judging import Heard, Judged, MiningPolicies, hear, judge_log
+from relevanced.daemon.log_store import LogStore
+from relevanced.daemon.mined_with import MinedWith, write_mined_with
 from relevanced.daemon.ports import Progress
-from relevanced.daemon.queries import query_key
 from relevanced.daemon.records import Cycle, Outcome
 from relevanced.daemon.runs import runs_of_models
 from relevanced.daemon.stages import Stages
@@ -42,52 +38,72 @@ TEXTS_AT_ONCE = 10_000  # documents' texts in memory at a time, some 20 MB
 def mine(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """Judge every query of the log that was clicked, and mine triplets from those outside the holdout."""
     snapshot_id = _snapshot(stages, cycle)
-    bots = marked_bots(stages.log_store, snapshot_id, stages.bots)
-    typed = stages.log_store.read("typed_queries", snapshot_id, {"bots": bots}, min_actors=stages.privacy.min_actors)
-    keys, known = _typed(typed)
-    anchors = {key: row["user_query"] for key, row in known.items()}
-    actors = {key: row["actors"] for key, row in known.items()}
-    evidence = read_evidence(
-        stages.log_store,
-        snapshot_id,
-        query_keys=keys,
-        bots=bots,
-        signals=stages.signals,
-        directory=stages.directory,
-    )
+    policies = policies_of(stages)
+    heard = hear(stages.log_store, snapshot_id, policies, stages.directory)
     _note_judged_queries(stages, cycle, snapshot_id)
     live = stages.promotion.serving().live_version_id
-    if not pc.sum(evidence["clicks"]).as_py() or live is None:
+    if not pc.sum(heard.evidence["clicks"]).as_py() or live is None:
         return Outcome("Nothing was clicked yet, so there is nothing to learn from.", verdict="nothing")
 
-    shown = {key: anchors[key] for key in pc.unique(evidence["query_key"]).to_pylist()}
+    anchors = heard.anchors
+    shown = {key: anchors[key] for key in pc.unique(heard.evidence["query_key"]).to_pylist()}
     live_run, ranks = runs_of_models(stages, live, shown, progress)
-    deepest = pc.max(ranks["rank"]).as_py() or 0
-    pairs = gather(evidence, ranks, deepest)
-    click_model = fit_pairs(pairs, deepest, stages.click_model, stages.signals)
-    bias = identify(pairs, click_model, stages.click_model, stages.signals)
-    naive = stages.click_model.method == "naive"
-    alone = judge_naively(evidence) if naive else judge_pairs(pairs, click_model)
-    judgments = alone if naive else pool_siblings(alone, ranks, click_model.priors, stages.pooling)
-    when = keys.append_column("first_typed", typed["first_typed"]).append_column("last_typed", typed["last_typed"])
-    training, held_out = split(
-        judgments,
-        when,
-        stages.holdout,
-        golden=golden_clusters(golden(stages.database)),
-        retired=retire(stages.database, stages.holdout),
+    held_out_too = frozenset(map(cluster_hash, golden_clusters(golden(stages.database))))
+    retired = frozenset(retire(stages.database, stages.holdout))
+    judged = judge_log(heard, ranks, policies, golden=held_out_too, retired=retired)
+    text_keys = text_keys_of(stages, documents_beside_positives(judged.training, live_run, stages.triplets))
+    triplets = mine_triplets(judged.training, live_run, anchors, stages.triplets, text_keys)
+    texts = texts_of(stages, triplets)
+    files = stages.files(cycle)
+    write_mined_with(
+        files,
+        MinedWith(
+            live_version_id=live,
+            policies=policies,
+            golden=held_out_too,
+            retired=retired,
+            live_run=live_run,
+            ranks=ranks,
+            text_keys=text_keys,
+            texts=texts,
+        ),
     )
+    write_text(files / "click_model.json", to_json(judged.click_model, judged.pairs.surfaces))
+    _write(files / "judgments.parquet", judged.judgments)
+    _write_holdout(files, judged, heard)
+    _write_triplets(files, triplets, texts, heard)
+    return _outcome(stages, triplets, judged, heard.bots)
 
-    text_keys = text_keys_of(stages, documents_beside_positives(training, live_run, stages.triplets))
-    triplets = mine_triplets(training, live_run, anchors, stages.triplets, text_keys)
-    write_text(stages.files(cycle) / "click_model.json", to_json(click_model, pairs.surfaces))
-    _write(stages.files(cycle) / "judgments.parquet", judgments)
-    held_out = with_actors(with_texts(held_out, "query_key", anchors, "user_query"), actors)
-    for name in ("application", "device"):
-        held_out = with_texts(held_out, "query_key", {key: row[name] for key, row in known.items()}, name)
-    _write(stages.files(cycle) / "holdout.parquet", held_out)
-    _write(stages.files(cycle) / "triplets.parquet", with_actors(with_document_texts(stages, triplets), actors))
-    return _outcome(stages, triplets, judgments, held_out, click_model, bias, len(bots))
+
+def mine_again(log_store: LogStore, snapshot_id: int, given: MinedWith, directory: Path) -> str:
+    """
+    Mine the triplets and the holdout of a cycle once more, from the log alone and from what mining was given beside it.
+
+    Args:
+        directory: where triplets.parquet and holdout.parquet go.
+    Returns: the sha256 of triplets.parquet.
+    """
+    heard = hear(log_store, snapshot_id, given.policies, None)
+    judged = judge_log(heard, given.ranks, given.policies, golden=given.golden, retired=given.retired)
+    policy = given.policies.triplets
+    triplets = mine_triplets(judged.training, given.live_run, heard.anchors, policy, given.text_keys)
+    _write_holdout(directory, judged, heard)
+    _write_triplets(directory, triplets, given.texts, heard)
+    with (directory / "triplets.parquet").open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
+
+
+def policies_of(stages: Stages) -> MiningPolicies:
+    """Gather the settings that triplets depend on."""
+    return MiningPolicies(
+        bots=stages.bots,
+        signals=stages.signals,
+        click_model=stages.click_model,
+        pooling=stages.pooling,
+        holdout=stages.holdout,
+        triplets=stages.triplets,
+        min_actors=stages.privacy.min_actors,
+    )
 
 
 def _snapshot(stages: Stages, cycle: Cycle) -> int:
@@ -106,19 +122,16 @@ def _note_judged_queries(stages: Stages, cycle: Cycle, snapshot_id: int) -> None
         connection.execute(sql.postgres["note_judged_queries"], parameters)
 
 
-def _typed(typed: pa.Table) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
-    """Give the key of each text that was typed, and for each key what is known of the text that most actors typed."""
-    rows = typed.to_pylist()
-    keys = [query_key(row["user_query"]) for row in rows]
-    most: dict[str, dict[str, Any]] = {}
-    for key, row in zip(keys, rows, strict=True):
-        if key not in most or _rank(row) > _rank(most[key]):
-            most[key] = row
-    return pa.table({"user_query": typed["user_query"], "query_key": keys}), most
+def _write_holdout(directory: Path, judged: Judged, heard: Heard) -> None:
+    held_out = with_texts(judged.held_out, "query_key", heard.anchors, "user_query")
+    held_out = with_actors(held_out, heard.actors)
+    for name in ("application", "device"):
+        held_out = with_texts(held_out, "query_key", {key: row[name] for key, row in heard.known.items()}, name)
+    _write(directory / "holdout.parquet", held_out)
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[int, str]:
-    return row["actors"], row["user_query"]
+def _write_triplets(directory: Path, triplets: pa.Table, texts: Mapping[str, str], heard: Heard) -> None:
+    _write(directory / "triplets.parquet", with_actors(with_document_texts(triplets, texts), heard.actors))
 
 
 def with_texts(table: pa.Table, key: str, texts: Mapping[str, str | None], column: str) -> pa.Table:
@@ -132,11 +145,14 @@ def with_actors(table: pa.Table, actors: Mapping[str, int]) -> pa.Table:
     return table.append_column("actors", pa.array(typed_by, pa.int64()))
 
 
-def with_document_texts(stages: Stages, triplets: pa.Table) -> pa.Table:
+def texts_of(stages: Stages, triplets: pa.Table) -> dict[str, str]:
+    """Read what a model reads of the documents of triplets; one that was deleted is left out."""
+    wanted = set(triplets["positive_id"].to_pylist()).union(*triplets["negative_ids"].to_pylist())
+    return document_texts(stages.database, sorted(wanted))
+
+
+def with_document_texts(triplets: pa.Table, texts: Mapping[str, str]) -> pa.Table:
     """Append the texts that training reads, `positive` and the list `negatives`; rows of deleted documents go."""
-    negative_ids = triplets["negative_ids"].to_pylist()
-    wanted = set(triplets["positive_id"].to_pylist()).union(*negative_ids)
-    texts = document_texts(stages.database, sorted(wanted))
     kept = triplets.filter(pa.array([name in texts for name in triplets["positive_id"].to_pylist()], pa.bool_()))
     negatives = [[texts[name] for name in names if name in texts] for names in kept["negative_ids"].to_pylist()]
     return with_texts(kept, "positive_id", texts, "positive").append_column(
@@ -159,21 +175,13 @@ def _write(path: Path, table: pa.Table) -> None:
         pq.write_table(table, partial)
 
 
-def _outcome(
-    stages: Stages,
-    triplets: pa.Table,
-    judgments: pa.Table,
-    held_out: pa.Table,
-    model: ClickModel,
-    bias: Identification,
-    bots: int,
-) -> Outcome:
-    queries = len(pc.unique(triplets["query_key"]))
+def _outcome(stages: Stages, triplets: pa.Table, judged: Judged, bots: int) -> Outcome:
+    queries, model, bias = len(pc.unique(triplets["query_key"])), judged.click_model, judged.bias
     numbers = {
         "triplets": len(triplets),
         "training_queries": queries,
-        "held_out_queries": len(pc.unique(held_out["query_key"])),
-        "judgments": len(judgments),
+        "held_out_queries": len(pc.unique(judged.held_out["query_key"])),
+        "judgments": len(judged.judgments),
         "bots": bots,
         "propensities": [round(float(value), 4) for value in model.propensities],
         **bias.numbers(),
@@ -183,5 +191,5 @@ def _outcome(
     if len(triplets) < stages.min_triplets:
         sentence = f"Mined {len(triplets)} triplets; a cycle needs {stages.min_triplets}, so this one ends here."
         return Outcome(sentence, numbers, "nothing")
-    sentence = f"Mined {len(triplets):,} triplets of {queries:,} queries from {len(judgments):,} judgments."
+    sentence = f"Mined {len(triplets):,} triplets of {queries:,} queries from {len(judged.judgments):,} judgments."
     return Outcome(f"{sentence} {bias.sentence}", numbers)

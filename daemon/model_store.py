@@ -33,7 +33,18 @@ from relevanced.daemon.ports import Encoder, Vectors
 from relevanced.daemon.presets import DEFAULT, PoolingMode
 
 MANIFEST: Final = "manifest.json"
-_LIBRARIES: Final = ("torch", "transformers", "sentence-transformers")
+# What a version's bits depend on: how its triplets were mined, and how it was trained.
+_LIBRARIES: Final = (
+    "relevanced",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "tokenizers",
+    "duckdb",
+    "numpy",
+    "pyarrow",
+    "scipy",
+)
 _KEPT_OPEN: Final = 3  # live, previous and candidate
 
 
@@ -98,7 +109,7 @@ class ModelStore:
     def write_manifest(self, directory: Path, manifest: Mapping[str, Any]) -> None:
         """Note where the version comes from, and the sha256 of each file; this makes the directory a version."""
         self._forget(directory)
-        libraries = {name: installed_version(name) for name in _LIBRARIES}
+        libraries = libraries_here()
         write_text(directory / CARD, model_card(directory.name, manifest))
         full = {**manifest, "libraries": libraries, "files": hashes(directory)}
         write_text(directory / MANIFEST, json.dumps(full, indent=2, default=str) + "\n")
@@ -180,6 +191,11 @@ class ModelStore:
     def _forget(self, directory: Path) -> None:
         with self._lock:
             self._opened.pop(directory, None)
+
+
+def libraries_here() -> dict[str, str]:
+    """Give the installed versions of what a version's bits depend on."""
+    return {name: installed_version(name) for name in _LIBRARIES}
 
 
 def _try_out(policy: ModelPolicy, directory: Path) -> Encoder:

@@ -20,6 +20,7 @@ from relevanced.daemon.approval import ask
 from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import StepFunction, cycle_of
 from relevanced.daemon.errors import FailStep
+from relevanced.daemon.mined_with import settings_mined_with
 from relevanced.daemon.mining import mine
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Cycle, Outcome, Step, Version
@@ -55,6 +56,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         policy=stages.training,
     )
     result = train(job, progress)
+    mining = settings_mined_with(files)
     manifest = {
         "base": base.version_id,
         "parent": stages.promotion.serving().live_version_id,
@@ -62,6 +64,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         "cycle_id": cycle.cycle_id,
         "triplets": triplets,
         "triplets_sha256": triplets_sha256(job),
+        **({"mining": mining} if mining else {}),
         "recipe": asdict(stages.training),
         "training": result.numbers(),
         "cost": {"training": result.device_seconds},

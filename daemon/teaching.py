@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from relevanced.daemon import history
 from relevanced.daemon.judgments import beyond_doubt
-from relevanced.daemon.mining import with_document_texts
+from relevanced.daemon.mining import texts_of, with_document_texts
 from relevanced.daemon.ports import Encoder, Progress
 from relevanced.daemon.runs import run_of
 from relevanced.daemon.stages import Stages
@@ -31,7 +31,8 @@ def triplets_of(stages: Stages, pairs: Collection[Pair], anchors: Mapping[str, s
         anchors: query_key -> its words, of the pairs at least.
     """
     run = run_of(stages, history.base_version(stages.database).version_id, anchors, progress)
-    return with_document_texts(stages, mine_triplets(beyond_doubt(pairs), run, anchors, stages.triplets))
+    triplets = mine_triplets(beyond_doubt(pairs), run, anchors, stages.triplets)
+    return with_document_texts(triplets, texts_of(stages, triplets))
 
 
 def taught(stages: Stages, triplets: pa.Table, directory: Path, progress: Progress) -> Encoder:

@@ -24,6 +24,7 @@ from relevanced.consumers.spool import SpoolWriter
 from relevanced.daemon.cli import app
 from relevanced.daemon.config import load_settings
 from relevanced.daemon.consuming import consume_until_stopped
+from relevanced.daemon.mined_with import FOLDER
 from relevanced.daemon.privacy import keys, protected_id
 from relevanced.daemon.upkeep import keep_up
 from relevanced.daemon.wiring import Parts
@@ -107,9 +108,10 @@ def test_no_byte_of_a_forgotten_person_is_found_anywhere(parts: Parts, inlined: 
     store(parts, query(2, "text 1", CLIENT), {"user_query": TEXT, "client_id": CLIENT})  # the second is a dead letter
     parts.sink.write([query(3, TEXT, CLIENT), query(4, "text 2", "other-4")])  # it stays open, as a daemon's does
     mined = parts.home / "cycles" / "1"
-    mined.mkdir(parents=True)
+    (mined / FOLDER).mkdir(parents=True)
     table = pa.table({"query_key": [TEXT, "text 1"], "anchor": [TEXT, "text 1"], "weight": [1.0, 1.0]})
     pq.write_table(table, mined / "triplets.parquet")
+    pq.write_table(table.select(["query_key"]), mined / FOLDER / "ranks.parquet")
     manifest = Jsonb({"snapshot_id": parts.log_store.snapshot()})
     with parts.database.connection() as connection:
         connection.execute("INSERT INTO relevanced.version (version_id, manifest) VALUES (1, %s)", [manifest])
@@ -126,6 +128,7 @@ def test_no_byte_of_a_forgotten_person_is_found_anywhere(parts: Parts, inlined: 
     assert said["versions"] == [1]
     assert [name for name, _ in rows(parts, "query")] == sorted(["q4", *(str(one["query_id"]) for one in crowd)])
     assert pq.read_table(mined / "triplets.parquet")["anchor"].to_pylist() == ["text 1"]
+    assert pq.read_table(mined / FOLDER / "ranks.parquet")["query_key"].to_pylist() == ["text 1"]
     parts.sink.write([query(5, "text 3", "other-5")])
     answer = CliRunner().invoke(app, ["--home", str(parts.home), "consume", "--until-empty"])
     assert answer.exit_code == 0, answer.output

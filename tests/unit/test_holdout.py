@@ -182,7 +182,7 @@ def test_no_judgments_part_into_none(recent_days):
 def test_what_experts_have_judged_is_held_out_whatever_its_hash_and_in_whatever_words(log, policy, judged):
     golden = {cluster_key(query_key(" ".join(sorted(need)))) for need in judged}
     keys = [query_key(one.text) for one in log]
-    training, held_out = split(table(keys), typed_table(log), policy, golden=golden)
+    training, held_out = split(table(keys), typed_table(log), policy, golden=set(map(cluster_hash, golden)))
     assert not golden & {cluster_key(key) for key in training["query_key"].to_pylist()}
     for key, by in zip(held_out["query_key"].to_pylist(), held_out["held_out_by"].to_pylist(), strict=True):
         cluster = cluster_key(key)
