@@ -8,7 +8,7 @@ Each distinct document of a batch is encoded once, and one that is known to answ
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -67,6 +67,10 @@ class Triplets:
             weights=rows["weight"],
             keys=rows["query_key"],
         )
+
+    def with_negatives(self, most: int | None) -> "Triplets":
+        """Keep the first negatives of each, at most so many; the documents stay, for what is ranked in validation."""
+        return self if most is None else replace(self, negatives=[texts[:most] for texts in self.negatives])
 
 
 @dataclass(frozen=True, slots=True)

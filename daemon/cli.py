@@ -29,6 +29,7 @@ from relevanced.daemon.reproduce_cli import reproduce
 from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.trial_cli import trial_app
 from relevanced.daemon.triplets_cli import triplets_app
+from relevanced.daemon.tune_cli import tune_app
 from relevanced.daemon.validate_cli import validate_command
 from relevanced.daemon.versions_cli import versions_app
 
@@ -71,6 +72,7 @@ app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(golden_app, name="golden")
 app.add_typer(trial_app, name="trial")
 app.add_typer(triplets_app, name="triplets")
+app.add_typer(tune_app, name="tune")
 app.add_typer(versions_app, name="versions")
 
 Number = Annotated[int, typer.Argument(help="Number of the version, as `relevanced versions` lists it.", min=1)]
@@ -230,7 +232,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     from relevanced.daemon.status import status_of, status_sentences
 
     with opened(context) as parts:
-        found = status_of(parts.database, parts.log_store)
+        found = status_of(parts.database, parts.log_store, parts.tuned.found())
         if as_json:
             say_json(found)
         else:

@@ -7,14 +7,15 @@ A section of the file is a policy of the stage it steers; what the stage asks of
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
 from annotated_types import Ge, Interval
 from apscheduler.triggers.cron import CronTrigger
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from relevanced.consumers.dead_letters import IngestPolicy
@@ -121,6 +122,12 @@ class Settings(BaseSettings):
     privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)
     validation: ValidationPolicy = Field(default_factory=ValidationPolicy)
 
+    _by_hand: Mapping[str, frozenset[str]] = PrivateAttr(default_factory=dict)
+
+    def by_hand(self, section: str) -> frozenset[str]:
+        """Name the settings of a section that a person has set, be it to the default."""
+        return self._by_hand.get(section, frozenset())
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -150,7 +157,8 @@ def load_settings(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] 
     """
     given = _read(file) if file is not None and file.exists() else {}
     where = file.name if file is not None else "settings"
-    for source, found in [(where, given), *_in_environment()]:
+    sources = [(where, given), *_in_environment()]
+    for source, found in sources:
         for place, key, known in _unknown(found):
             meant = difflib.get_close_matches(key, known, n=1)
             remedy = f"did you mean {meant[0]}?" if meant else f"the settings are {', '.join(sorted(known))}."
@@ -160,7 +168,19 @@ def load_settings(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] 
     except ValidationError as error:
         raise BadInput(_sentence(where, given, error)) from None
     chosen = {section: replace(getattr(settings, section), **values) for section, values in (overrides or {}).items()}
-    return settings.model_copy(update=chosen)
+    settings = settings.model_copy(update=chosen)
+    settings._by_hand = _named([*(found for _, found in sources), overrides or {}])
+    return settings
+
+
+def _named(given: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+    """Give the settings that are named in any of these, by their section."""
+    named: defaultdict[str, set[str]] = defaultdict(set)
+    for found in given:
+        for section, values in found.items():
+            if isinstance(values, Mapping):
+                named[section] |= values.keys()
+    return {section: frozenset(names) for section, names in named.items()}
 
 
 def _read(file: Path) -> dict[str, Any]:

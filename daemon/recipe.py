@@ -25,6 +25,8 @@ class TrainingPolicy:
     # Documents of the batch whose cosine is higher than the own document's by this are no negatives: likely they are
     # relevant, and nobody has clicked them. None: only those that are known to answer the query are left out.
     mask_above: Annotated[float, Interval(ge=-1, le=2)] | None = None
+    # Hard negatives of a triplet that are used, of those that were mined, in their order; None: all.
+    negatives: Annotated[int, Ge(0)] | None = None
     matryoshka: Numbers = ()  # dimensions that shall do alone, such as 256, 128, 64; the full one is always trained
     matryoshka_weights: Numbers = ()  # of the losses at these, against 1 of the full one; none given: 1 each
 
@@ -48,8 +50,9 @@ class TrainingPolicy:
 
     # Share of the training queries that measures instead of teaching; 0 trains on all of them, to the end.
     validation_share: Annotated[float, Interval(ge=0, le=0.5)] = 0.0
-    validations: Annotated[int, Ge(1)] = 4  # measurements in each epoch; the best weights are kept
-    patience: Annotated[int, Ge(1)] = 3  # measurements without gain that end the training
+    validations: Annotated[int, Ge(1)] = 4  # measurements in each epoch
+    keep_best: bool = True  # the weights that measured best; False: the last ones, for then validation only watches
+    patience: Annotated[int, Ge(1)] = 3  # measurements without gain that end the training, where the best are kept
 
     # Tokens of a step whose activations stay in memory; what is over is computed twice (GradCache). None: 8,192 on a
     # CPU, where a step of short texts has 5,000, and as many as fit on a GPU. Halved by itself when memory runs out.

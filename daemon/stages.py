@@ -20,6 +20,7 @@ from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.trial import TrialPolicy
 from relevanced.daemon.triplets import TripletPolicy
+from relevanced.daemon.tuned import Tuned
 from relevanced.daemon.worth import AdapterPolicy
 
 
@@ -45,6 +46,7 @@ class Stages:
     trial: TrialPolicy
     reranker: RerankerPolicy
     privacy: PrivacyPolicy
+    tuned: Tuned
     min_triplets: int
     gate_documents: int
 

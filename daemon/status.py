@@ -5,6 +5,7 @@ In:  Postgres and the log store. Out: one mapping, ready for JSON, and its sente
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
@@ -18,10 +19,16 @@ from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Serving, Version
 from relevanced.daemon.tryout import trials
+from relevanced.daemon.tuned import Found
 
 
-def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
-    """What is live and why, the cycle that runs, the last that ended, and what the log holds."""
+def status_of(database: Database, log_store: LogStore, recipe: Found | None = None) -> dict[str, Any]:
+    """
+    What is live and why, the cycle that runs, the last that ended, and what the log holds.
+
+    Args:
+        recipe: that cycles train by, where a search has found one.
+    """
     serving = Promotion(database).serving()
     changes = history.serving_history(database)
     running, last = open_cycle(database), last_cycle(database)
@@ -45,6 +52,7 @@ def status_of(database: Database, log_store: LogStore) -> dict[str, Any]:
             {"version": version.version_id, "enough_queries": version.manifest["metrics"]["enough_queries"]}
             for version in history.kept_candidates(database)
         ],
+        "recipe": {**asdict(recipe), "sentence": recipe.sentence} if recipe else None,
         "log": log_store.read("log_counts", log_store.snapshot()).to_pylist()[0],
     }
 
@@ -77,6 +85,8 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"Cycle {running['cycle_id']} is at the step {running['step']}{_how_far(running['steps'])}."
     if last := status["last_cycle"]:
         yield f"Cycle {last['cycle_id']} ended {last['ended_at']:%Y-%m-%d %H:%M}: {last['sentence']}"
+    if recipe := status["recipe"]:
+        yield recipe["sentence"]
     log = status["log"]
     yield (
         f"The log holds {log['queries']:,} queries, {log['clicks']:,} clicks and {log['dead_letters']:,} dead letters."

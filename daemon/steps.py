@@ -48,12 +48,13 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
     version_id = _candidate_id(stages, cycle)
     base = history.base_version(stages.database)
     files = stages.files(cycle)
+    policy, found = stages.tuned.over(stages.training)
     job = TrainingJob(
         base=base.directory,
         triplets=files / "triplets.parquet",
         directory=files / "training",
         output=stages.models.directory(version_id),
-        policy=stages.training,
+        policy=policy,
     )
     result = train(job, progress)
     mining = settings_mined_with(files)
@@ -65,7 +66,8 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
         "triplets": triplets,
         "triplets_sha256": triplets_sha256(job),
         **({"mining": mining} if mining else {}),
-        "recipe": asdict(stages.training),
+        "recipe": asdict(policy),
+        "recipe_from": found.origin if found else None,
         "training": result.numbers(),
         "cost": {"training": result.device_seconds},
     }
@@ -74,7 +76,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
     history.complete_version(stages.database, version_id, job.output, encoder.fingerprint, encoder.dimension, manifest)
     sentence = (
         f"Trained candidate {version_id} from base version {base.version_id}"
-        f" on {result.triplets:,} triplets in {result.seconds:.0f} s."
+        f" on {result.triplets:,} triplets in {result.seconds:.0f} s{f', by {found.origin}' if found else ''}."
     )
     if adapter:
         return Outcome(f"{adapter.sentence} {sentence}", {**result.numbers(), "adapter": adapter.numbers})

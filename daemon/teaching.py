@@ -50,7 +50,7 @@ def taught(stages: Stages, triplets: pa.Table, directory: Path, progress: Progre
         triplets=directory / "triplets.parquet",
         directory=directory / "training",
         output=directory / "model",
-        policy=stages.training,
+        policy=stages.tuned.over(stages.training)[0],
     )
     result = train(job, progress)
     stages.models.write_manifest(job.output, {"base": base.version_id, "training": result.numbers()})

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from importlib.util import find_spec
@@ -113,11 +113,16 @@ class TrainingResult:
         return {self.device_name or self.device: round(self.seconds * gpus, 3)}
 
 
-def train(job: TrainingJob, progress: Progress) -> TrainingResult:
+def train(
+    job: TrainingJob, progress: Progress, validated: Callable[[float, float], None] = lambda _share, _ndcg: None
+) -> TrainingResult:
     """
     Train in a child process until the model is complete, or return the result of an earlier call.
 
-    An exception out of `progress`, or Ctrl-C, lets the child write a checkpoint and end before it goes on upwards.
+    An exception out of a listener, or Ctrl-C, lets the child write a checkpoint and end before it goes on upwards.
+    Args:
+        validated: hears each measurement: the share of the training that is done, in (0, 1], and NDCG@10 on the
+            validation part; those since the last checkpoint once more after a kill.
     Raises: FailStep when this job cannot succeed; Retry when the child was stopped or killed.
     """
     wanted = job.to_json(_digest(job))
@@ -126,7 +131,7 @@ def train(job: TrainingJob, progress: Progress) -> TrainingResult:
         job.directory.mkdir(parents=True)
     write_text(job.directory / JOB, wanted)
     if not _is_done(job):
-        _run_child(job, progress)
+        _run_child(job, progress, validated)
     if (job.directory / MODEL).exists():
         shutil.rmtree(job.output, ignore_errors=True)
         job.output.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +178,7 @@ def _is_done(job: TrainingJob) -> bool:
     return (job.directory / RESULT).exists() and ((job.directory / MODEL).exists() or job.output.exists())
 
 
-def _run_child(job: TrainingJob, progress: Progress) -> None:
+def _run_child(job: TrainingJob, progress: Progress, validated: Callable[[float, float], None]) -> None:
     runner = job.policy.runner
     if runner == "ray" and find_spec("ray") is None:
         raise FailStep("[training] runner is ray, and Ray is not installed here; pip install 'relevanced[ray]'.")
@@ -193,7 +198,7 @@ def _run_child(job: TrainingJob, progress: Progress) -> None:
         ) as child,
     ):
         try:
-            last = _listen(child, job, progress)
+            last = _listen(child, job, progress, validated)
             status = child.wait()
         except BaseException:
             _end(child, _PATIENCE[runner])
@@ -202,7 +207,9 @@ def _run_child(job: TrainingJob, progress: Progress) -> None:
         raise _failure(job, status, last)
 
 
-def _listen(child: "subprocess.Popen[str]", job: TrainingJob, progress: Progress) -> dict[str, Any]:
+def _listen(
+    child: "subprocess.Popen[str]", job: TrainingJob, progress: Progress, validated: Callable[[float, float], None]
+) -> dict[str, Any]:
     """
     Forward what the child says until it closes its stdout; returns its last line about the training.
 
@@ -218,6 +225,9 @@ def _listen(child: "subprocess.Popen[str]", job: TrainingJob, progress: Progress
             log.warning(told["remark"])
         elif "doing" in told:  # what is done around the steps
             progress(told["doing"], told["done"], told["total"])
+        elif "validated" in told:
+            progress("Validating", 1, 1)
+            validated(told["share"], told["validated"])
         else:
             if not line:
                 progress("Preparing to train", 1, 1)

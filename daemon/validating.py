@@ -54,10 +54,15 @@ class Validation:
 
     def measure(self, queries: Embed, documents: Embed) -> float:
         """Give the mean NDCG@10 of the queries over the documents."""
+        return float(np.mean(self.by_query(queries, documents)))
+
+    def by_query(self, queries: Embed, documents: Embed) -> list[float]:
+        """Give the NDCG@10 of each query, in the order of `queries`."""
         scores = queries(self.queries) @ documents(self.documents).T
         best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
         run = {
             str(query): {str(self.documents[column]): float(row[column]) for column in columns}
             for query, row, columns in zip(self.queries, scores, best, strict=True)
         }
-        return float(np.mean(list(ndcg_at_10(self._qrels, run).values())))
+        measured = ndcg_at_10(self._qrels, run)
+        return [measured[str(query)] for query in self.queries]

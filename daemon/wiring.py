@@ -26,6 +26,7 @@ from relevanced.daemon.records import Cycle, Outcome, Step
 from relevanced.daemon.search import Search
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.steps import steps_of
+from relevanced.daemon.tuned import Tuned
 
 
 class Parts:
@@ -135,6 +136,10 @@ class Parts:
         )
 
     @cached_property
+    def tuned(self) -> Tuned:
+        return Tuned(self.home / "tuning", self.settings.by_hand("training"))
+
+    @cached_property
     def stages(self) -> Stages:
         return Stages(
             database=self.database,
@@ -155,6 +160,7 @@ class Parts:
             trial=self.settings.trial,
             reranker=self.settings.reranker,
             privacy=self.settings.privacy,
+            tuned=self.tuned,
             min_triplets=self.settings.schedule.min_triplets,
             gate_documents=self.settings.schedule.gate_documents,
         )
