@@ -16,6 +16,7 @@ from relevanced.daemon.opening import Json, opened
 
 tune_app = typer.Typer()
 
+_FEWEST: Final = 2  # trials that make a comparison
 _SHOWN: Final = 5  # of the best trials
 _STOPPED: Final = 130  # as every command that Ctrl-C has ended
 
@@ -23,9 +24,11 @@ _STOPPED: Final = 130  # as every command that Ctrl-C has ended
 @tune_app.callback(invoke_without_command=True)
 def tune(
     context: typer.Context,
-    trials: Annotated[int, typer.Option(min=1, help="Recipes that are tried in all, those before included.")] = 20,
+    trials: Annotated[
+        int, typer.Option(help="Recipes that are tried in all, the present one and those before included.")
+    ] = 20,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="That the search takes in all, likewise; else whatever it takes.")
+        float | None, typer.Option(help="That the search takes in all, likewise; else whatever it takes.")
     ] = None,
     cycle: Annotated[int | None, typer.Option(help="Whose triplets; else the newest that has ended.")] = None,
     as_json: Json = False,
@@ -45,6 +48,10 @@ def tune(
     """
     if context.invoked_subcommand is not None:
         return
+    if trials < _FEWEST:
+        raise BadInput(f"--trials {trials} compares nothing; the present recipe and another one are {_FEWEST}.")
+    if seconds is not None and seconds <= 0:
+        raise BadInput(f"--seconds {seconds:g} leaves no time to try anything; give some minutes, or leave it out.")
     if find_spec("optuna") is None:
         raise BadInput("The search needs Optuna, which is not installed here; pip install 'relevanced[tune]'.")
     from relevanced.daemon.tuning import Budget

@@ -70,6 +70,7 @@ class Tuned:
 
     def keep(self, found: Found) -> None:
         """Let cycles train by it from now on."""
+        self.directory.mkdir(parents=True, exist_ok=True)
         write_text(self._file, json.dumps(asdict(found), indent=2))
 
     def drop(self) -> bool:

@@ -262,18 +262,18 @@ def _conclude(
         "seconds": round(search.clock.seconds, 1),
         "trials": [_row(trial, lesson) for trial in trials],
     }
-    of = f" of {budget.trials}" if len(trials) < budget.trials else ""
+    left = len(trials) < budget.trials
+    of, goes_on = (f" of {budget.trials}", " The same command with time left goes on.") if left else ("", "")
     tried = f"Search {search.number} has tried {len(trials)}{of} recipes in {search.clock.seconds:,.0f} s"
     measured = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if len(measured) < 2:
-        goes_on = "" if not of else "; the same command goes on, with more --seconds where they were spent"
-        return Outcome(f"{tried}, and has nothing yet to compare with the present recipe{goes_on}.", numbers)
+        return Outcome(f"{tried}, and has nothing yet to compare with the present one.{goes_on}", numbers)
     best, gain, low = _best(measured)
     numbers |= {"best": best.number + 1, "gain": gain, "low": low, "kept": low > 0}
     queries = f"{len(lesson.validation.queries):,} validation queries"
     if low <= 0:
         why = f"the best, trial {best.number + 1}, differs by {gain:+.3f} NDCG@10 on {queries}"
-        return Outcome(f"{tried}; none is better than the first by more than luck may be: {why}.", numbers)
+        return Outcome(f"{tried}; none is better than the first by more than luck may be: {why}.{goes_on}", numbers)
     found = Found(
         search=search.number,
         trial=best.number + 1,
@@ -289,7 +289,7 @@ def _conclude(
         stages.tuned.keep(found)
     return Outcome(
         f"{tried}; by that of trial {best.number + 1} NDCG@10 rises by {gain:.3f} ({low:.3f} at least) on {queries},"
-        " and the next cycles train by it. `relevanced tune drop` takes it back.",
+        f" and the next cycles train by it. `relevanced tune drop` takes it back.{goes_on}",
         numbers,
     )
 

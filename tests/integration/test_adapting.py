@@ -27,6 +27,7 @@ from relevanced.daemon.records import Cycle, Document, Outcome, SearchRequest, S
 from relevanced.daemon.status import versions_table
 from relevanced.daemon.steps import steps_of, train_candidate, verify_version
 from relevanced.daemon.training import TrainingPolicy
+from relevanced.daemon.tuned import Found
 from relevanced.daemon.wiring import Parts
 from relevanced.daemon.worth import AdapterPolicy
 from tests.tiny import WORDS, make_tiny_model
@@ -299,11 +300,20 @@ def test_the_step_train_leaves_both_and_begun_again_the_same(parts: Parts) -> No
     cycle = new_cycle(parts)
     with parts.database.connection() as connection:
         connection.execute("UPDATE relevanced.cycle SET step = 'train'")
+    found = {"search": 3, "trial": 7, "cycle_id": 1, "rank": 0, "gain": 0.1, "low": 0.05, "found_at": "2026-02-03"}
+    parts.tuned.keep(Found(**found, settings={"epochs": 2}))
     outcome = train_candidate(parts.stages, cycle, silent)
     assert outcome.sentence.startswith(
         "Trained version 2, a query-side adapter on the index of version 1, on 91 triplets"
     )
     assert "Trained candidate 3 from base version 1 on 91 triplets" in outcome.sentence
+    assert outcome.sentence.endswith(" s, by search 3, trial 7.")
+    manifest = history.version(parts.database, 3).manifest
+    assert (manifest["recipe_from"], manifest["recipe"]["epochs"], manifest["training"]["steps"]) == (
+        "search 3, trial 7",
+        2,
+        12,
+    )
     assert outcome.numbers["adapter"]["version"] == 2
     before = encoder_of(parts, 2).encode_queries(["small heart"])
     again = cycle_of(parts.database, cycle.cycle_id)

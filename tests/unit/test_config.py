@@ -28,6 +28,16 @@ def test_an_option_goes_before_file_and_environment(toml: Path, monkeypatch: pyt
     assert load_settings(toml, {"exploration": {"swap_probability": 0.1}}).exploration.swap_probability == 0.1
 
 
+def test_what_a_person_has_set_is_known_even_where_it_is_the_default(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text("[training]\nepochs = 1\n")
+    monkeypatch.setenv("RELEVANCED_TRAINING__LEARNING_RATE", "1e-4")
+    settings = load_settings(toml, {"training": {"batch_size": 32}})
+    assert settings.by_hand("training") == {"epochs", "learning_rate", "batch_size"}
+    assert settings.by_hand("gate") == frozenset()
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

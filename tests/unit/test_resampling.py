@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from relevanced.daemon.metrics import mean_interval
-from relevanced.daemon.resampling import resampled_means, simultaneous_intervals
+from relevanced.daemon.resampling import lower_ends, resampled_means, simultaneous_intervals
 
 ALL = np.ones((1, 1), dtype=bool)
 
@@ -92,3 +92,29 @@ def test_a_single_query_says_nothing_and_equal_ones_are_sure():
     assert (found.low[0, 0], found.high[0, 0]) == (-np.inf, np.inf)
     assert (found.low[1, 0], found.high[1, 0]) == pytest.approx((0.37, 0.37))
     assert 0.2 < found.low[2, 0] < found.mean[2, 0] < found.high[2, 0] < 0.8
+
+
+def test_the_best_of_many_that_gain_nothing_is_seldom_called_better():
+    """Twenty recipes that differ by luck alone, half of it common to them; taken alone, one often looks good."""
+    rng = np.random.default_rng(7)
+    wrong, naive = 0, 0
+    for number in range(200):
+        common = rng.choice([-0.4, 0.0, 0.0, 0.4], (60, 1))
+        values = (common + rng.choice([-0.4, 0.0, 0.0, 0.4], (60, 20))) / 2
+        wrong += lower_ends(values, 0.95, resamples=500, seed=number).max() > 0
+        naive += max(mean_interval(one.tolist(), 0.9).low for one in values.T) > 0
+    assert wrong / 200 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    assert naive / 200 > 0.2
+
+
+@given(st.integers(10, 200), st.integers(1, 6), st.integers(0, 1000))
+@settings(max_examples=25)
+def test_a_low_end_lies_below_its_mean_and_falls_with_company(queries, measures, seed):
+    values = np.random.default_rng(seed).uniform(-1, 1, (queries, measures))
+    alone, together = (lower_ends(one, 0.9, resamples=300) for one in (values[:, :1], values))
+    assert np.all(together <= values.mean(axis=0))
+    assert together[0] <= alone[0] + 1e-9
+
+
+def test_what_gains_the_same_everywhere_surely_gains_it_and_what_is_the_same_gains_nothing():
+    assert lower_ends(np.tile([0.25, 0.0], (20, 1)), 0.95, resamples=100) == pytest.approx([0.25, 0.0])

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relevanced.daemon.batches import Triplets
 from relevanced.daemon.errors import FailStep
 from relevanced.daemon.optimizer import rate_share
 from relevanced.daemon.ports import silent
 from relevanced.daemon.recipe import TrainingPolicy
 from relevanced.daemon.trainer import Training, batch_order, validation_steps
 from relevanced.daemon.training import TrainingJob, train
+from relevanced.daemon.validating import parted
 from tests.tiny import make_tiny_model
 
 ROW = {"anchor": "pain", "positive": "red eye", "negatives": ["ear"], "query_key": "pain", "weight": 1.0}
@@ -135,3 +138,51 @@ def test_killed_at_every_step_it_ends_with_the_same_bits(job, tmp_path, checkpoi
         assert Training(one, io.StringIO()).run() == 0
         models[name] = (one.directory / "model" / "model.safetensors").read_bytes()
     assert models["quiet"] == models["killed"]
+
+
+TEXTS = ["red eye", "left ear", "small heart", "large liver", "bone pain", "red skin", "left kidney", "large heart"]
+
+
+def trained(job, rows, **policy):
+    """The weights and the result of a training in this process, and what it said."""
+    out = io.StringIO()
+    job.directory.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), job.triplets)
+    recipe = {"batch_size": 2, "epochs": 3, "learning_rate": 3e-2, "threads": 2, **policy}
+    Training(dataclasses.replace(job, policy=TrainingPolicy(**recipe)), out).run()
+    weights = (job.directory / "model" / "model.safetensors").read_bytes()
+    result = json.loads((job.directory / "result.json").read_text())
+    shutil.rmtree(job.directory)
+    return weights, result, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+@pytest.fixture
+def rows(job, tmp_path):
+    make_tiny_model(tmp_path / "tiny")
+    shutil.rmtree(job.base)
+    (tmp_path / "tiny").rename(job.base)
+    return [
+        {**ROW, "anchor": text, "query_key": text, "positive": f"the {text}", "negatives": [f"pain of {text}", "ear"]}
+        for text in TEXTS
+    ]
+
+
+def test_validation_that_only_watches_changes_nothing_of_what_is_learned(job, rows):
+    watched, result, said = trained(job, rows, validation_share=0.3, keep_best=False, patience=1)
+    taught, measured = parted(Triplets.read(job.triplets), 0.3)
+    assert (result["triplets"], len(taught) + len(measured)) == (len(taught), len(rows))
+    assert trained(job, [rows[place] for place in taught])[0] == watched
+    told = [(line["share"], line["validated"]) for line in said if "validated" in line]
+    assert [share for share, _ in told] == [(place + 1) / len(told) for place in range(len(told))]
+    assert [value for _, value in told] == pytest.approx([value for _, value in result["validations"]], abs=1e-6)
+    kept, best, _ = trained(job, rows, validation_share=0.3, patience=1)
+    assert best["validations"] == result["validations"][: len(best["validations"])]
+    assert len(best["validations"]) < len(result["validations"])
+    assert kept != watched
+
+
+def test_of_the_negatives_the_first_are_used_and_the_others_are_as_if_they_were_not_there(job, rows):
+    fewer, _, _ = trained(job, rows, negatives=1)
+    assert fewer == trained(job, [{**row, "negatives": row["negatives"][:1]} for row in rows])[0]
+    assert fewer != trained(job, rows)[0]
+    assert trained(job, rows, negatives=7)[0] == trained(job, rows)[0]
