@@ -86,7 +86,7 @@ class Search:
         step = round(_PERCENT * share)
         if step not in self._study.trials[trial.number].intermediate_values:  # after a kill it is told once more
             trial.report(ndcg, step)
-        return trial.number > 0 and trial.should_prune()
+        return trial.should_prune()
 
     def end(self, trial: Trial, ndcg: list[float] | None, *, why: str = "") -> None:
         """

@@ -98,7 +98,8 @@ def lower_ends(
     drawn = resampled_means(values, np.ones(queries), np.ones((queries, 1), np.bool_), resamples=resamples, seed=seed)
     strays = np.zeros((resamples, values.shape[1]))
     np.divide(drawn[:, 0] - mean, error, out=strays, where=error > _NONE)
-    width = max(float(np.quantile(strays.max(axis=1), confidence)), float(stats.t.ppf(confidence, queries - 1)))
+    largest = max(float(np.quantile(strays.max(axis=1), confidence)), float(stats.norm.ppf(confidence)))
+    width = float(stats.t.isf(stats.norm.sf(largest), queries - 1))  # as in simultaneous_intervals
     ends: npt.NDArray[np.float64] = mean - width * error
     return ends
 

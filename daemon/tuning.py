@@ -7,44 +7,30 @@ Each trial is the training that a cycle would do, but for a part of the training
 measures it. The holdout is not looked at: it has to judge what comes of the recipe.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import optuna
-import pyarrow as pa
 import tenacity
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from relevanced.daemon import history
-from relevanced.daemon.batches import Triplets
 from relevanced.daemon.encoder import TransformerEncoder
-from relevanced.daemon.errors import BadInput, FailStep, Retry
+from relevanced.daemon.errors import FailStep, Retry
 from relevanced.daemon.ports import Progress
-from relevanced.daemon.recipe import TrainingPolicy
 from relevanced.daemon.recipe_search import Search, opened_search
-from relevanced.daemon.recipe_space import Point, Space, Value, point_of, settings_of, space_of
 from relevanced.daemon.records import Outcome
-from relevanced.daemon.resampling import FEWEST, lower_ends
+from relevanced.daemon.resampling import lower_ends
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.training import KILLED, TrainingJob, train, triplets_sha256
 from relevanced.daemon.tuned import Found
-from relevanced.daemon.validating import Validation, parted
+from relevanced.daemon.tuning_data import Lesson, lesson_of
 
 SURE: Final = 0.95  # that the recipe which is kept is better, the number of those that were tried included
-# Of the training queries, measured behind each half of an epoch and by nothing chosen; where [training] has a part of
-# its own, that one measures.
-_WATCHED: Final[Mapping[str, Any]] = {"validation_share": 0.2, "validations": 2, "keep_best": False}
 _ATTEMPTS: Final = 3  # at one trial whose child is killed
-# What only says where and how fast a training runs, and changes nothing of what it learns.
-_MACHINE: Final = frozenset(
-    {"kept_tokens", "checkpoint_seconds", "silence_seconds", "threads", "processes", "runner"}
-    | {"ray_address", "ray_gpus", "ray_wait_seconds"}
-)
 _STATES: Final = {TrialState.COMPLETE: "measured", TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
 
 
@@ -60,49 +46,6 @@ class _Spent(Exception):
     """The seconds are over; the trial under way keeps its checkpoint."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lesson:
-    """What all trials have in common."""
-
-    cycle_id: int
-    file: Path
-    sha256: str
-    base: Path
-    base_fingerprint: str
-    triplets: Triplets
-    validation: Validation
-    policy: TrainingPolicy  # the present recipe, with what measures it
-    space: Space
-
-    @property
-    def most_negatives(self) -> int:
-        return max(map(len, self.triplets.negatives))
-
-    @property
-    def first(self) -> Point:
-        """The point of the present recipe."""
-        here = point_of(self.policy, self.most_negatives)
-        return {name: here[name] for name in self.space}
-
-    def settings(self, point: Point) -> dict[str, Value]:
-        return settings_of(point, self.policy, self.most_negatives)
-
-    def setup(self) -> dict[str, Any]:
-        """Give what makes two searches the same."""
-        fixed = {
-            name: value
-            for name, value in asdict(self.policy).items()
-            if name not in self.space and name not in _MACHINE
-        }
-        return {
-            "cycle_id": self.cycle_id,
-            "triplets_sha256": self.sha256,
-            "base": self.base_fingerprint,
-            "settings": fixed,
-            "space": {name: asdict(dimension) for name, dimension in self.space.items()},
-        }
-
-
 def tune(stages: Stages, cycle_id: int | None, budget: Budget, now: datetime, progress: Progress) -> Outcome:
     """
     Search for a better recipe, or go on with the search that was killed or stopped.
@@ -114,7 +57,7 @@ def tune(stages: Stages, cycle_id: int | None, budget: Budget, now: datetime, pr
     Raises: BadInput for what cannot be searched, FailStep where the present recipe cannot be trained, Retry where
         training may succeed later.
     """
-    lesson = _lesson(stages, cycle_id)
+    lesson = lesson_of(stages, cycle_id)
     found = stages.tuned.found()
     with opened_search(
         stages.tuned.directory, lesson.setup(), lesson.first, found.search if found else None, stages.training.seed
@@ -198,56 +141,6 @@ class _Tuner:
             lambda places: encoder.encode_queries([triplets.queries[place] for place in places]),
             lambda places: encoder.encode_documents([triplets.documents[place] for place in places]),
         )
-
-
-def _lesson(stages: Stages, cycle_id: int | None) -> Lesson:
-    cycle_id, file = _mined(stages, cycle_id)
-    present, _ = stages.tuned.over(stages.training)
-    policy = present if present.validation_share else replace(present, **_WATCHED)
-    try:
-        with file.open("rb") as opened:
-            sha256 = file_digest(opened, "sha256").hexdigest()
-        triplets = Triplets.read(file)
-    except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"{file} cannot be read ({error}); --cycle names another one.") from error
-    teach, measure = parted(triplets, policy.validation_share)
-    validation = Validation(triplets, measure)
-    if len(validation.queries) < FEWEST:
-        raise BadInput(
-            f"Of the {len(set(triplets.keys)):,} training queries of cycle {cycle_id} {len(validation.queries)} would"
-            f" measure, and fewer than {FEWEST} tell nothing; come back when more queries have clicks."
-        )
-    most_negatives = max(map(len, triplets.negatives))
-    space = space_of(present, stages.tuned.by_hand, len(teach), most_negatives)
-    if not space:
-        raise BadInput("[training] sets all that a search may choose; take out what it shall choose.")
-    base = history.base_version(stages.database)
-    return Lesson(
-        cycle_id=cycle_id,
-        file=file,
-        sha256=sha256,
-        base=base.directory,
-        base_fingerprint=base.fingerprint,
-        triplets=triplets,
-        validation=validation,
-        policy=policy,
-        space=space,
-    )
-
-
-def _mined(stages: Stages, cycle_id: int | None) -> tuple[int, Path]:
-    """Find the triplets of a cycle, or of the newest that has ended."""
-    ended = [row["cycle_id"] for row in history.cycles(stages.database) if row["ended_at"] is not None]
-    files = {number: stages.directory / str(number) / "triplets.parquet" for number in ended}
-    have = [number for number, file in files.items() if file.exists()]
-    if not have:
-        raise BadInput("No cycle has mined triplets yet and ended; `relevanced cycle run` begins one.")
-    if cycle_id is not None and cycle_id not in have:
-        raise BadInput(
-            f"Cycle {cycle_id} has not ended with triplets; there are those of {', '.join(map(str, sorted(have)))}."
-        )
-    chosen = max(have) if cycle_id is None else cycle_id
-    return chosen, files[chosen]
 
 
 def _conclude(

@@ -23,12 +23,14 @@ from relevanced.daemon.first_version import make_first_version
 from relevanced.daemon.ports import silent
 from relevanced.daemon.recipe_search import opened_search
 from relevanced.daemon.records import Document, Outcome
-from relevanced.daemon.tuning import Budget, _lesson, tune
+from relevanced.daemon.tuning import Budget, tune
+from relevanced.daemon.tuning_data import lesson_of
 from relevanced.daemon.wiring import Parts
 from tests.commands import giver
 from tests.tiny import WORDS, make_tiny_model
 
 PAIRS = [(one, other) for one in WORDS for other in WORDS if one < other]
+ASKED = ("seek", "find")
 PATIENCE = 120  # seconds; only a hang waits so long
 # One rate is left to choose; a checkpoint behind each step, of which there are many.
 TOML = """
@@ -65,14 +67,15 @@ def parts(home: Path) -> Iterator[Parts]:
 
 
 def mine(parts: Parts, pairs: list[tuple[str, str]]) -> int:
-    """A cycle that has mined and ended: who asks for "small X Y" wants "X Y"."""
+    """A cycle that has mined and ended: who asks to seek or find X Y wants "X Y"."""
     cycle = begin_cycle(parts.database, "test")
-    names = [f"{one} {other}" for one, other in pairs]
+    names = [f"{one} {other}" for one, other in pairs for _ in ASKED]
+    queries = [f"{word} {one} {other}" for one, other in pairs for word in ASKED]
     columns = {
-        "query_key": [f"small {name}" for name in names],
-        "anchor": [f"small {name}" for name in names],
+        "query_key": queries,
+        "anchor": queries,
         "positive": names,
-        "negatives": [[other] for other in [*names[1:], names[0]]],
+        "negatives": [[other] for other in [*names[2:], *names[:2]]],
         "weight": [1.0] * len(names),
         "source": ["clicks"] * len(names),
     }
@@ -113,7 +116,7 @@ def test_what_cannot_be_searched_is_said_in_a_sentence(parts, home, capsys):
         assert (status, said, complaint.count("\n")) == (2, "", 1)
         assert sentence in complaint
     (home / "kept").rename(parts.stages.directory / str(few) / "triplets.parquet")
-    with pytest.raises(BadInput, match=r"Of the 20 training queries of cycle \d+ \d would measure, and fewer than 10"):
+    with pytest.raises(BadInput, match=r"Of the 40 training queries of cycle \d+ \d+ would measure, and fewer than 20"):
         search_again(parts)
     with pytest.raises(BadInput, match="Cycle 99 has not ended with triplets; there are those of"):
         search_again(parts, cycle_id=99)
@@ -121,7 +124,7 @@ def test_what_cannot_be_searched_is_said_in_a_sentence(parts, home, capsys):
 
 def measured(parts: Parts, *ndcg: list[float]) -> None:
     """Let a search have measured its first trials so."""
-    lesson = _lesson(parts.stages, None)
+    lesson = lesson_of(parts.stages, None)
     with opened_search(parts.tuned.directory, lesson.setup(), lesson.first, None, 0) as search:
         for one in ndcg:
             search.end(search.begin(lesson.first, lesson.space), one)
@@ -129,7 +132,7 @@ def measured(parts: Parts, *ndcg: list[float]) -> None:
 
 def test_killed_and_stopped_a_search_goes_on_where_it_was_and_counts_what_it_spent(parts, home, capsys):
     cycle_id = mine(parts, PAIRS)
-    measured(parts, [1.0] * 16)
+    measured(parts, [1.0] * len(lesson_of(parts.stages, None).validation.queries))
     working = parts.tuned.directory / "1" / "trial"
     command = [sys.executable, "-m", "relevanced.daemon", "--home", str(home), "tune", "--trials", "2"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"}) as killed:

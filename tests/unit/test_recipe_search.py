@@ -75,7 +75,7 @@ def test_one_process_searches_at_a_time_and_one_that_was_killed_holds_up_nobody(
         assert search.number == 2
 
 
-def test_what_is_behind_half_of_the_others_is_stopped_from_the_middle_on_but_never_the_first(tmp_path):
+def test_what_is_behind_half_of_the_others_is_stopped_from_the_middle_on(tmp_path):
     with opened(tmp_path) as search:
         for ndcg in (0.5, 0.6, 0.7, 0.8, 0.9):
             trial = search.begin(FIRST, SPACE)
