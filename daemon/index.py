@@ -36,7 +36,7 @@ class IndexPolicy:
     """How an index is built and searched."""
 
     # Documents encoded and committed at a time: what a kill costs; enough for length-sorted batches to pad little.
-    chunk: Annotated[int, Interval(ge=1, le=10_000)] = 256
+    chunk: Annotated[int, Interval(ge=1, le=10_000)] = 512
     m: Annotated[int, Interval(ge=2, le=100)] = 16  # neighbours of a node; pgvector's default
     ef_construction: Annotated[int, Interval(ge=4, le=1000)] = 64  # candidates while building; pgvector's default
     ef_search: Annotated[int, Interval(ge=10, le=1000)] = 100  # candidates of a search; 40, the default, loses recall
