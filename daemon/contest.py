@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from relevanced import sql
+from relevanced.daemon.anchors import remembered
 from relevanced.daemon.asked import Answers, Asked, answers_of, answers_of_whole, asked_of, reranking_of
 from relevanced.daemon.calibration import calibrate
 from relevanced.daemon.errors import FailStep
@@ -26,11 +27,20 @@ from relevanced.daemon.gate import (
     weigh,
     with_unjudged,
 )
+from relevanced.daemon.general import general_ndcg
 from relevanced.daemon.golden import wish
 from relevanced.daemon.history import first_number, kept_candidates, note_metrics, versions
 from relevanced.daemon.holdout_use import note_use
 from relevanced.daemon.metrics import MEASURES, weighted_mean
-from relevanced.daemon.objections import SURE, before_live, wanted, worse_reranked, worse_than_before
+from relevanced.daemon.objections import (
+    SURE,
+    before_live,
+    wanted,
+    worse_in_general,
+    worse_on_anchors,
+    worse_reranked,
+    worse_than_before,
+)
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.queries import cluster_key
 from relevanced.daemon.records import Cycle, Outcome
@@ -86,9 +96,19 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     base = _base(stages, asked, [live, *earlier], progress)
     candidates = [answers_of(stages, asked, number, reranking, progress) for number in fresh]
     candidates += answers_of_whole(stages, asked, due, reranking, progress)
+    asked_in_general = [base.version_id, live_id, *(one.version_id for one in candidates)]
+    general = general_ndcg(stages, asked_in_general, progress)
     contests = [
         contest_between(
-            asked, mine, live, earlier, stages.gate, next_level(stages, cycle.cycle_id, test), stages.privacy.k
+            asked,
+            mine,
+            live,
+            earlier,
+            stages.gate,
+            next_level(stages, cycle.cycle_id, test),
+            stages.privacy.k,
+            base=base,
+            general=general,
         )
         for test, mine in enumerate(candidates, start=1)
     ]
@@ -100,6 +120,7 @@ def gate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     wish(stages.database, wanted(asked, candidates[0], live, stages.privacy.k))
 
     first, remark = _foremost(asked, contests, adapters, stages)
+    remark += remembered(first.numbers["anchors"], first.numbers["general"])
     numbers = {**first.numbers, **numbers}
     if first.found.verdict == "accepted":
         _settle(stages, cycle, measured, {*fresh, *awaited} - {first.version_id}, first.version_id)
@@ -163,6 +184,9 @@ def contest_between(
     policy: GatePolicy,
     level: float,
     k: int,
+    *,
+    base: Answers,
+    general: Mapping[int, Mapping[str, float]],
 ) -> Contest:
     """
     Judge by the answers alone.
@@ -171,6 +195,7 @@ def contest_between(
         earlier: of versions that were live before.
         level: how likely luck may decide; see error_budget.
         k: actors who must have typed a query before its words are shown.
+        base: of the base version. general: see objections.worse_in_general.
     """
     mine, lives = (asked.deciding(arm.measures["ndcg@10"]) for arm in (candidate, live))
     judged = candidate.judged_at_10, live.judged_at_10
@@ -183,13 +208,16 @@ def contest_between(
     worse, before = worse_than_before(asked, candidate, earlier)
     known = better_known(alone, judged)
     behind, reranked = worse_reranked(asked, candidate, live)
-    objections = [*harmed(slices, policy), *worse, *behind, *([known] if known else [])]
+    lost, anchors = worse_on_anchors(asked, candidate, live, [base, *earlier], policy)
+    objections = [*harmed(slices, policy), *worse, *behind, *lost, *([known] if known else [])]
     if len(mine) < policy.min_queries:  # so few say as little against a candidate as for it
         objections = []
     alike = dict.fromkeys(live.golden_ndcg, 1.0)
     golden = against(candidate.golden_ndcg, live.golden_ndcg, alike, what="golden queries")
     harm = golden_harm(paired_interval(candidate.golden_ndcg, live.golden_ndcg, alike, SURE), golden.queries)
     objections += [harm] if harm else []
+    unlearned, in_general = worse_in_general(candidate.version_id, live.version_id, base.version_id, general, policy)
+    objections += unlearned
     found = with_unjudged(found, alone, judged, candidate=candidate.version_id)
     found = by_golden(found, golden, policy, candidate=candidate.version_id)
     found = weigh(found, objections, candidate=candidate.version_id)
@@ -206,6 +234,8 @@ def contest_between(
         "before": before,
         "golden": golden.numbers() if golden.queries else None,
         "reranked": reranked,
+        "anchors": anchors,
+        "general": in_general,
         "objections": [one.reason for one in objections],
         "worst_hit": _worst_hit(asked, mine, lives, k),
     }

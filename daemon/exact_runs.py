@@ -63,8 +63,13 @@ def pool_of(stages: Stages, judged: Collection[str]) -> list[str] | None:
         judged: document_ids of which any query has a judgment.
     """
     everything = document_ids(stages.database)
-    if len(everything) <= stages.gate_documents:
-        return None
+    return None if len(everything) <= stages.gate_documents else pool_within(everything, judged, stages.gate_documents)
+
+
+def pool_within(everything: Sequence[str], judged: Collection[str], most: int) -> list[str]:
+    """Give the judged documents and a fixed sample of the rest, `most` in all; all of them while they are fewer."""
+    if len(everything) <= most:
+        return list(everything)
     known = set(judged)
     others = np.random.default_rng(0).permutation([name for name in everything if name not in known])
-    return sorted(known) + list(others[: max(0, stages.gate_documents - len(known))])
+    return sorted(known) + list(others[: max(0, most - len(known))])

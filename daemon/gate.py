@@ -52,6 +52,17 @@ class GatePolicy:
         "application",
         "device",
     )
+    # A directory in BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv), of what the model shall not unlearn; its
+    # documents are not those that are searched. Empty: no general set.
+    general: str = ""
+    # NDCG@10 that a candidate may lose on it, against the base version and against live; more, beyond luck, rejects.
+    max_general_loss: Annotated[float, Interval(ge=0, le=1)] = 0.02
+    # NDCG@10 with which the base version and all since must answer a held-out query that is an anchor: of one relevant
+    # document, the first or second place.
+    anchor_ndcg: Annotated[float, Interval(gt=0, le=1)] = 0.6
+    # NDCG@10 that anchors may lose against live; likewise. None: their loss is told and rejects nobody, for what was
+    # chosen by doing well falls a little by chance.
+    max_anchor_loss: Annotated[float, Interval(ge=0, le=1)] | None = None
     # Manual: a version that the gate or a trial found better waits for `relevanced approve`.
     approval: Literal["automatic", "manual"] = "automatic"
 

@@ -5,12 +5,14 @@ In:  the answers of the candidate and of others. Out: objections with their figu
 would have to know of the candidate's documents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log2
+from statistics import fmean
 from typing import Any
 
+from relevanced.daemon.anchors import anchors_of, differences, forgotten
 from relevanced.daemon.asked import Answers, Asked, answers_of_whole
-from relevanced.daemon.gate import Objection, change, paired_interval
+from relevanced.daemon.gate import GatePolicy, Objection, change, paired_interval
 from relevanced.daemon.golden import MOST_WISHES, Wish
 from relevanced.daemon.history import kept_versions, lived_before
 from relevanced.daemon.metrics import first_ten
@@ -28,9 +30,13 @@ def before_live(stages: Stages, asked: Asked, live_id: int, progress: Progress) 
 
     Each promotion may lose what no single comparison tells from luck; many in a row would drift away unseen.
     """
+    return answers_of_whole(stages, asked, earlier_versions(stages, live_id), None, progress)
+
+
+def earlier_versions(stages: Stages, live_id: int) -> list[int]:
+    """Versions that were live before and are still kept, the latest first."""
     kept = {version.version_id for version in kept_versions(stages.database)}
-    earlier = [number for number in lived_before(stages.database) if number in kept and number != live_id][:EARLIER]
-    return answers_of_whole(stages, asked, earlier, None, progress)
+    return [number for number in lived_before(stages.database) if number in kept and number != live_id][:EARLIER]
 
 
 def worse_than_before(
@@ -56,6 +62,50 @@ def worse_reranked(asked: Asked, candidate: Answers, live: Answers) -> tuple[lis
     difference = paired_interval(candidate.reranked_ndcg, live.reranked_ndcg, asked.weights, SURE)
     behind = Objection("reranked", proven=True, sentence=f"behind the reranker {change(*difference)}")
     return [behind] if difference.high < 0 else [], difference._asdict()
+
+
+def worse_on_anchors(
+    asked: Asked, candidate: Answers, live: Answers, before: Sequence[Answers], policy: GatePolicy
+) -> tuple[list[Objection], dict[str, Any] | None]:
+    """
+    Object where anchors among the deciding queries lose more than is borne; give the difference from live too.
+
+    Args:
+        before: the base version and those that were live before; the anchors are what they and live answer well.
+    """
+    answers = [asked.deciding(one.measures["ndcg@10"]) for one in (live, *before)]
+    anchors = anchors_of(answers, policy.anchor_ndcg)
+    if not anchors:
+        return [], None
+    mine, lives = ({query: one.measures["ndcg@10"][query] for query in anchors} for one in (candidate, live))
+    difference = paired_interval(mine, lives, asked.weights, SURE)
+    against = {f"live {live.version_id}": difference}
+    objections = forgotten("anchors", "anchors", against, len(anchors), policy.max_anchor_loss)
+    return objections, {"queries": len(anchors), **difference._asdict()}
+
+
+def worse_in_general(
+    candidate_id: int, live_id: int, base_id: int, general: Mapping[int, Mapping[str, float]], policy: GatePolicy
+) -> tuple[list[Objection], dict[str, Any] | None]:
+    """
+    Object where the candidate has unlearned what the general set asks; give the differences from base and live too.
+
+    Args:
+        general: version -> query -> NDCG@10; empty without a general set.
+    """
+    if not general:
+        return [], None
+    mine = general[candidate_id]
+    others = {f"base version {base_id}": general[base_id]}
+    if live_id != base_id:
+        others[f"live {live_id}"] = general[live_id]
+    found = differences(mine, others, dict.fromkeys(mine, 1.0))
+    numbers = {
+        "queries": len(mine),
+        "ndcg@10": fmean(mine.values()),
+        "against": {other: one._asdict() for other, one in found.items()},
+    }
+    return forgotten("general", "queries of the general set", found, len(mine), policy.max_general_loss), numbers
 
 
 def wanted(asked: Asked, candidate: Answers, live: Answers, k: int) -> list[Wish]:

@@ -1,5 +1,6 @@
 """What the steps of a cycle work with, built once by wiring: the stores, and the policy of each decision."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.recipe import TrainingPolicy
-from relevanced.daemon.records import Cycle
+from relevanced.daemon.records import Cycle, Document
 from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.signals import SignalPolicy
 from relevanced.daemon.trial import TrialPolicy
@@ -49,6 +50,7 @@ class Stages:
     tuned: Tuned
     min_triplets: int
     gate_documents: int
+    read_corpus: Callable[[Path], Iterable[Document]]  # of a data set, whose documents are not those searched
 
     def files(self, cycle: Cycle) -> Path:
         """The directory of one cycle: what mining leaves, and training/."""

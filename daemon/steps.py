@@ -20,6 +20,7 @@ from relevanced.daemon.approval import ask
 from relevanced.daemon.contest import gate
 from relevanced.daemon.cycle import StepFunction, cycle_of
 from relevanced.daemon.errors import FailStep
+from relevanced.daemon.general import general_set
 from relevanced.daemon.mined_with import settings_mined_with
 from relevanced.daemon.mining import mine
 from relevanced.daemon.ports import Progress
@@ -42,6 +43,7 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
 
     Where [adapter] mode is first, live is taught an adapter before: that takes seconds, and is done anew by an attempt.
     """
+    general_set(stages)  # what is wrong with it shall be said before hours of training
     triplets = _triplets_by_source(stages, cycle)
     wanted = stages.adapter.mode == "first"
     adapter = train_adapter_version(stages, cycle, triplets, progress) if wanted else None

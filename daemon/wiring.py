@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from relevanced.consumers.documents import read_corpus
 from relevanced.consumers.fallback_sink import FallbackSink
 from relevanced.consumers.spool import SpoolSource, SpoolWriter
 from relevanced.daemon.clock import SystemClock
@@ -163,6 +164,7 @@ class Parts:
             tuned=self.tuned,
             min_triplets=self.settings.schedule.min_triplets,
             gate_documents=self.settings.schedule.gate_documents,
+            read_corpus=read_corpus,
         )
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ def judge(directory: Path) -> None:
     candidate, live = (
         measured(asked, number, runs[name], {}, {}, {}) for number, name in ((2, "candidate"), (1, "live"))
     )
-    found = contest_between(asked, candidate, live, [], GatePolicy(), 0.001, 3)
+    found = contest_between(asked, candidate, live, [], GatePolicy(), 0.001, 3, base=live, general={})
     seconds = time.perf_counter() - loaded
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
     print(found.found.sentence)  # noqa: T201

@@ -639,3 +639,31 @@ def test_what_goes_on_trial_lets_go_of_an_adapter_that_was_rejected(new_town: Ca
     town = new_town(trial=TrialPolicy(share=0.5))
     found = with_adapter(town, HASHED[:3], [])
     assert (found.verdict, town.states(3, 4)) == ("trial", ["candidate", "rejected"])
+
+
+def test_the_loss_of_anchors_is_told_and_rejects_only_where_a_bound_is_set(new_town: Callable[..., Town]) -> None:
+    """Anchors are what the base version and live answer well; the candidate loses all of them, and gains more."""
+    sentence = " On 30 anchors, which all versions so far answer well, NDCG@10 fell by 0.369 (0.369 to 0.369)."
+    for bound, verdict in ((None, "accepted"), (0.1, "rejected")):
+        town = new_town(gate=GatePolicy(min_queries=10, anchor_ndcg=0.9, max_anchor_loss=bound))
+        town.good = {1: {*HASHED}, 2: {*HASHED}, 3: {*RECENT, *(f"more{number}" for number in range(20))}}
+        found = town.contest(by_hash([*HASHED, *town.good[3]]))
+        assert (found.verdict, found.numbers["anchors"]["queries"]) == (verdict, 30)
+        assert found.sentence.endswith(sentence)
+        assert ("anchors" in found.numbers["objections"]) == (bound is not None)
+
+
+def test_what_falls_on_the_general_set_is_rejected_however_much_people_gain(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [f"g{number}" for number in range(40)]
+    general = {1: dict.fromkeys(queries, 0.8), 2: dict.fromkeys(queries, 0.7), 3: dict.fromkeys(queries, 0.75)}
+    monkeypatch.setattr("relevanced.daemon.contest.general_ndcg", lambda *_: general)
+    found = town.contest(by_hash(HASHED))
+    assert (found.verdict, found.numbers["objections"]) == ("rejected", ["general"])
+    assert "on 40 queries of the general set NDCG@10 fell by 0.050 (0.050 to 0.050) against base version 1" in (
+        found.sentence
+    )
+    assert found.numbers["general"]["against"]["live 2"]["difference"] == pytest.approx(0.05)
+    general[3] = dict.fromkeys(queries, 0.79)
+    assert town.contest(by_hash(HASHED)).verdict == "accepted"
