@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check browser bench-adapter bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes format clean
+.PHONY: help demo test check browser bench-adapter bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes bench-forgetting format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,9 @@ bench-train: .venv/.built ## the training loop beside sentence-transformers' own
 
 bench-encode: .venv/.built ## texts to rows of vectors in Postgres, beside SentenceTransformer.encode alone
 	$(BIN)/python -m tests.bench.encode
+
+bench-forgetting: .venv/.built ## what versions forget, of DATA="DOMAIN GENERAL" in BEIR layout: from base on all history, or from live
+	$(BIN)/python -m tests.bench.forgetting $(DATA)
 
 bench-recipes: .venv/.built ## DATA="DIRECTORY...": NDCG@10 of both loops on data sets in BEIR layout, three seeds
 	$(BIN)/python -m tests.bench.recipes $(DATA) --seeds 3 --recipes "default;trainer;matryoshka"

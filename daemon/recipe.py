@@ -30,6 +30,11 @@ class TrainingPolicy:
     matryoshka: Numbers = ()  # dimensions that shall do alone, such as 256, 128, 64; the full one is always trained
     matryoshka_weights: Numbers = ()  # of the losses at these, against 1 of the full one; none given: 1 each
 
+    # base: the base model, on all history. live: the live version, on what was mined since its own training.
+    start: Literal["base", "live"] = "base"
+    # Share of the triplets that are of anchors: queries outside of the holdout that the base model and every version
+    # since answer well. From live these are old ones, so that they are not unlearned; from base they count twice.
+    replay_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     epochs: Annotated[int, Ge(1)] = 1  # passes over the triplets; a second one pays where they are clean
     max_steps: Annotated[int, Ge(1)] | None = None  # ends earlier than the epochs do
     learning_rate: Annotated[float, Interval(gt=0, lt=1)] = 2e-4  # at its peak; models larger than MiniLM want less
@@ -41,8 +46,8 @@ class TrainingPolicy:
     # merged at the end; it wants five to ten times the learning rate.
     lora_rank: Annotated[int, Ge(0)] = 0
     lora_alpha: Annotated[float, Gt(0)] = 32.0  # LoRA's update is scaled by alpha / rank
-    # Share of the base model's weights in the finished ones: what general ability it keeps, for what it learns
-    # (WiSE-FT, arXiv:2109.01903).
+    # Share of the weights that training begins with, the base model's but for `start`, in the finished ones: what it
+    # keeps of general ability, for what it learns (WiSE-FT, arXiv:2109.01903).
     keep_base: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     average_share: Annotated[float, Interval(ge=0, lt=1)] = (
         0.0  # of the steps, the last ones, whose weights are averaged

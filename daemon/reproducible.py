@@ -87,6 +87,11 @@ def _require_trained(version: Version) -> None:
         )
     if "cycle_id" not in manifest:
         raise BadInput(f"{name} is the base model as it came: nothing was trained, so nothing can be reproduced.")
+    if manifest.get("trained_from", manifest["base"]) != manifest["base"] or manifest.get("taught", {}).get("replayed"):
+        raise BadInput(
+            f"{name} went on from version {manifest['trained_from']} or was taught anchors again, as the indexes ranked"
+            " them then; only versions that were taught all history once, from the base model, can be reproduced."
+        )
     if "mining" not in manifest or manifest["training"].get("threads") is None:
         raise BadInput(
             f"{name} was trained by an older release, which did not keep what it was mined with; versions from now on"

@@ -14,6 +14,7 @@ MOVES: Final[Mapping[tuple[Step, Verdict], Step]] = {
     ("mine", "done"): "train",
     ("mine", "nothing"): "ended",
     ("train", "done"): "gate",
+    ("train", "nothing"): "ended",
     ("gate", "accepted"): "index",
     ("gate", "rejected"): "ended",
     ("gate", "inconclusive"): "ended",

@@ -25,6 +25,7 @@ from relevanced.daemon.mined_with import settings_mined_with
 from relevanced.daemon.mining import mine
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Cycle, Outcome, Step, Version
+from relevanced.daemon.replay import lesson_of
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.training import TrainingJob, train, triplets_sha256
 from relevanced.daemon.tryout import begin_trial, observe, trials
@@ -39,11 +40,18 @@ def steps_of(stages: Stages) -> Mapping[Step, StepFunction]:
 
 def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
     """
-    Fine-tune the base model on all history in a child process; the finished directory becomes the candidate's.
+    Fine-tune in a child process, the base model on all history or as [training] says; the finished directory becomes
+    the candidate's.
 
     Where [adapter] mode is first, live is taught an adapter before: that takes seconds, and is done anew by an attempt.
     """
     general_set(stages)  # what is wrong with it shall be said before hours of training
+    lesson = lesson_of(stages, cycle, progress)
+    if lesson is None:
+        return Outcome(
+            f"Fewer than {stages.min_triplets} triplets are new to the live version, so this cycle ends here.",
+            verdict="nothing",
+        )
     triplets = _triplets_by_source(stages, cycle)
     wanted = stages.adapter.mode == "first"
     adapter = train_adapter_version(stages, cycle, triplets, progress) if wanted else None
@@ -52,8 +60,8 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
     files = stages.files(cycle)
     policy, found = stages.tuned.over(stages.training)
     job = TrainingJob(
-        base=base.directory,
-        triplets=files / "triplets.parquet",
+        base=lesson.start.directory,
+        triplets=lesson.triplets,
         directory=files / "training",
         output=stages.models.directory(version_id),
         policy=policy,
@@ -62,10 +70,12 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
     mining = settings_mined_with(files)
     manifest = {
         "base": base.version_id,
+        "trained_from": lesson.start.version_id,
         "parent": stages.promotion.serving().live_version_id,
         "snapshot_id": cycle.snapshot_id,
         "cycle_id": cycle.cycle_id,
         "triplets": triplets,
+        "taught": {"new": lesson.new, "replayed": lesson.replayed},
         "triplets_sha256": triplets_sha256(job),
         **({"mining": mining} if mining else {}),
         "recipe": asdict(policy),
@@ -76,9 +86,10 @@ def train_candidate(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome
     stages.models.write_manifest(job.output, manifest)
     encoder = stages.models.open(job.output)
     history.complete_version(stages.database, version_id, job.output, encoder.fingerprint, encoder.dimension, manifest)
+    replayed = f", {lesson.replayed:,} of them replayed," if lesson.replayed else ""
     sentence = (
-        f"Trained candidate {version_id} from base version {base.version_id}"
-        f" on {result.triplets:,} triplets in {result.seconds:.0f} s{f', by {found.origin}' if found else ''}."
+        f"Trained candidate {version_id} from {lesson.begins} on {result.triplets:,} triplets{replayed}"
+        f" in {result.seconds:.0f} s{f', by {found.origin}' if found else ''}."
     )
     if adapter:
         return Outcome(f"{adapter.sentence} {sentence}", {**result.numbers(), "adapter": adapter.numbers})

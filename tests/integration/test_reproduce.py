@@ -203,6 +203,8 @@ def without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
     [
         (lambda manifest: {**manifest, "imported": {"from": "there"}}, "was imported"),
         (lambda manifest: {**manifest, "adapter": {}}, "is an adapter"),
+        (lambda manifest: {**manifest, "trained_from": 7}, "went on from version 7"),
+        (lambda manifest: {**manifest, "taught": {"new": 9, "replayed": 1}}, "taught anchors again"),
         (lambda manifest: without(manifest, "mining"), "trained by an older release"),
         (lambda manifest: {**manifest, "snapshot_id": 999}, "The log as of snapshot 999"),
         (lambda manifest: {**manifest, "cycle_id": 999}, "What the triplets were mined with is not whole"),
