@@ -33,7 +33,8 @@ class TrainingPolicy:
     # base: the base model, on all history. live: the live version, on what was mined since its own training.
     start: Literal["base", "live"] = "base"
     # Share of the triplets that are of anchors: queries outside of the holdout that the base model and every version
-    # since answer well. From live these are old ones, so that they are not unlearned; from base they count twice.
+    # since answer well. From live these are old ones, so that they are not unlearned; from base they count twice. 0: it
+    # did not pay on clihelp and obliqa, see docs/forgetting.md.
     replay_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     epochs: Annotated[int, Ge(1)] = 1  # passes over the triplets; a second one pays where they are clean
     max_steps: Annotated[int, Ge(1)] | None = None  # ends earlier than the epochs do
