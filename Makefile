@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check browser bench-adapter bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes bench-forgetting format clean
+.PHONY: help demo test check browser bench-adapter bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes bench-index bench-forgetting format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ bench-encode: .venv/.built ## texts to rows of vectors in Postgres, beside Sente
 
 bench-forgetting: .venv/.built ## what versions forget, of DATA="DOMAIN GENERAL" in BEIR layout: from base on all history, or from live
 	$(BIN)/python -m tests.bench.forgetting $(DATA)
+
+bench-index: .venv/.built ## 100,000 given vectors to an index, beside a bare COPY and CREATE INDEX
+	$(BIN)/python -m tests.bench.index
 
 bench-recipes: .venv/.built ## DATA="DIRECTORY...": NDCG@10 of both loops on data sets in BEIR layout, three seeds
 	$(BIN)/python -m tests.bench.recipes $(DATA) --seeds 3 --recipes "default;trainer;matryoshka"

@@ -19,10 +19,10 @@ from annotated_types import Interval
 
 from relevanced import sql
 from relevanced.daemon import history
+from relevanced.daemon.backfill import fill
 from relevanced.daemon.cost import POSTGRES
 from relevanced.daemon.database import Database
-from relevanced.daemon.documents import document_text
-from relevanced.daemon.embeddings import Connection, Embeddings, Encoded
+from relevanced.daemon.embeddings import Connection, Embeddings
 from relevanced.daemon.errors import BadInput, FailStep
 from relevanced.daemon.ports import Encoder, Progress, Vectors, silent
 from relevanced.daemon.records import Hit, Outcome, Version
@@ -35,7 +35,8 @@ MOST_DIMENSIONS = 4000  # that pgvector's HNSW takes of a halfvec
 class IndexPolicy:
     """How an index is built and searched."""
 
-    # Documents encoded and committed at a time: what a kill costs; enough for length-sorted batches to pad little.
+    # Documents encoded and committed at a time, enough for length-sorted batches to pad little; more at a time where
+    # that takes under a second.
     chunk: Annotated[int, Interval(ge=1, le=10_000)] = 512
     m: Annotated[int, Interval(ge=2, le=100)] = 16  # neighbours of a node; pgvector's default
     ef_construction: Annotated[int, Interval(ge=4, le=1000)] = 64  # candidates while building; pgvector's default
@@ -63,37 +64,10 @@ class Index:
         Raises: FailStep when the encoder is not the version's, or gives no unit vectors.
         """
         embeddings = self._open(version_id, encoder)
-        done, seconds = self._fill(embeddings, encoder, document_ids, progress)
+        done, seconds = fill(self._database, embeddings, encoder, document_ids, self._policy.chunk, progress)
         if done:
             history.add_cost(self._database, embeddings.index_id, "encoding", encoder.device, seconds)
         return done
-
-    def _fill(
-        self, embeddings: Embeddings, encoder: Encoder, document_ids: Sequence[str] | None, progress: Progress
-    ) -> tuple[int, float]:
-        """Do so; returns how many documents were encoded, and the seconds of the encoder alone."""
-        version_id, seconds = embeddings.version_id, 0.0
-        with self._database.connection() as connection:
-            total = embeddings.count_missing(connection, document_ids)
-        done, after = 0, None
-        while True:
-            with self._database.connection() as connection:
-                rows = embeddings.missing(connection, document_ids, after, self._policy.chunk)
-            if not rows:
-                with self._database.connection() as connection:
-                    embeddings.delete_gone(connection, document_ids)
-                return done, seconds
-            began = time.monotonic()
-            vectors = _encode(encoder, [document_text(row["title"], row["text"]) for row in rows], version_id)
-            seconds += time.monotonic() - began
-            encoded = [
-                Encoded(row["document_id"], vector, row["content_sha"])
-                for row, vector in zip(rows, vectors, strict=True)
-            ]
-            with self._database.connection() as connection:
-                embeddings.write(connection, encoded)
-            done, after = done + len(rows), rows[-1]["document_id"]
-            progress(f"Encoding documents for version {version_id}", done, max(total, done))
 
     def prepare(self, version_id: int, encoder: Encoder, progress: Progress) -> Outcome:
         """
@@ -161,7 +135,8 @@ class Index:
             if not changes:
                 return len(changed)
             document_ids = sorted({change["document_id"] for change in changes})
-            self._fill(embeddings, encoder, document_ids, silent)  # what following takes is no cost of the version
+            # What following takes is no cost of the version.
+            fill(self._database, embeddings, encoder, document_ids, self._policy.chunk, silent)
             with self._database.connection() as connection:
                 connection.execute(sql.postgres["advance_outbox"], {**changes[-1], "version_id": index_id})
             with self._database.connection() as connection:
@@ -321,13 +296,3 @@ def _require_same_documents(owner: Version, encoder: Encoder, version_id: int) -
             f"Version {version_id} searches the index of version {owner.version_id}, and its model does not encode"
             " documents as that one does; their vectors would be mixed."
         )
-
-
-def _encode(encoder: Encoder, texts: Sequence[str], version_id: int) -> Vectors:
-    vectors = encoder.encode_documents(texts)
-    # The inner product ranks as the cosine does for unit vectors only; a NaN fails this comparison too.
-    if not np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 0.01):
-        raise FailStep(
-            f"The model of version {version_id} gives vectors that are not of unit length; its files are broken."
-        )
-    return vectors

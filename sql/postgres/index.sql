@@ -45,7 +45,9 @@ SELECT document_id, title, text, content_sha FROM relevanced.document AS documen
  WHERE (%(document_ids)s::text[] IS NULL OR document_id = ANY(%(document_ids)s))
    AND (%(after)s::text IS NULL OR document_id > %(after)s)
    AND NOT EXISTS (SELECT FROM {table} AS stored
-                    WHERE stored.document_id = document.document_id AND stored.content_sha = document.content_sha)
+                    WHERE stored.document_id = document.document_id AND stored.content_sha = document.content_sha
+                      -- said twice, so that a merge need not begin at the first row for each chunk
+                      AND (%(after)s::text IS NULL OR stored.document_id > %(after)s))
  ORDER BY document_id LIMIT %(limit)s;
 
 -- create_encoded --

@@ -137,16 +137,30 @@ def test_what_a_killed_backfill_has_encoded_is_not_encoded_again(
     load_documents(database, corpus(100), silent)
     version_id = new_version(encoder)
 
-    def die_after_three_chunks(label: str, done: int, total: int) -> None:
+    def die_in_the_middle(label: str, done: int, total: int) -> None:
         assert total == 100
         if done >= 48:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        index.prepare(version_id, encoder, die_after_three_chunks)
+        index.prepare(version_id, encoder, die_in_the_middle)
     assert history.version(database, version_id).state == "candidate"
-    assert index.prepare(version_id, encoder, silent).numbers == {"documents": 100, "encoded": 52}
+    assert 48 <= (done := len(encoder.encoded)) < 100
+    assert index.prepare(version_id, encoder, silent).numbers == {"documents": 100, "encoded": 100 - done}
     assert len(encoder.encoded) == len(set(encoder.encoded)) == 100
+
+
+def test_rows_that_cannot_be_written_end_the_backfill(
+    index: Index, new_version: NewVersion, encoder: CountingEncoder, database: Database
+) -> None:
+    load_documents(database, corpus(100), silent)
+    version_id = new_version(encoder)
+
+    def lose_the_table(label: str, done: int, total: int) -> None:
+        change(database, f"DROP TABLE relevanced.embeddings_v{version_id}")
+
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        index.embed(version_id, encoder, None, lose_the_table)
 
 
 def test_documents_embedded_for_the_gate_are_not_encoded_again(
