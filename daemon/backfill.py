@@ -1,9 +1,10 @@
 """
 Vectors for the documents of one version's table: read | encode | write, at the same time.
 
-In:  documents without a vector of their present content, an encoder. Out: rows of the table, chunk by chunk; index works
-through it. While a chunk is encoded, a thread writes the one before and another reads the next: Postgres and encoder each
-go at their own speed. A chunk that is encoded is written, also when the work is interrupted; a kill costs two at most.
+In:  documents without a vector of their present content, an encoder. Out: rows of the table, chunk by chunk; index
+works through it. While a chunk is encoded, a thread writes the one before and another reads the next: Postgres and
+encoder each go at their own speed. A chunk that is encoded is written, also when the work is interrupted; a kill costs
+two at most.
 """
 
 import time

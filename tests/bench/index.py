@@ -1,12 +1,12 @@
 """
-The project's own way to an index, beside a bare binary COPY and CREATE INDEX in the same Postgres with the same settings.
+The project's own way to an index, beside a bare binary COPY and CREATE INDEX in the same Postgres, same settings.
 
     python -m tests.bench.index [--passages 100000] [--rounds 3]
 
 Vectors are given, so that no model's time is in it: 384 numbers of unit length which vary in 32 directions and a little
-in all, as those of a model's do; of vectors without such a structure no HNSW finds the nearest ones. Both sides begin with
-the documents in their table. Ours is `prepare`: encoding (a lookup), rows, HNSW, catch-up. Both run in turn, and the
-medians count. Recall@10 is of 200 other vectors, against an exact search. The last line is one JSON object.
+in all, as those of a model do; of vectors without such a structure no HNSW finds the nearest ones. Both sides begin
+with the documents in their table. Ours is `prepare`: encoding (a lookup), rows, HNSW, catch-up. Both run in turn, and
+the medians count. Recall@10 is of 200 other vectors, against an exact search. The last line is one JSON object.
 """
 
 import argparse
@@ -85,7 +85,8 @@ def recall(database: Database, index: Index, version_id: int, queries: Vectors) 
     found = index.search(version_id, queries, 10)
     with database.connection() as connection:
         exact = Embeddings(version_id, version_id).search(connection, queries, 10, ef_search=10, exact=True)
-    kept = [len({hit.document_id for hit in one} & {hit.document_id for hit in two}) for one, two in zip(found, exact)]
+    pairs = zip(found, exact, strict=True)
+    kept = [len({hit.document_id for hit in mine} & {hit.document_id for hit in all_}) for mine, all_ in pairs]
     return sum(kept) / (10 * len(queries))
 
 
