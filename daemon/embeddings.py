@@ -7,7 +7,7 @@ The only place where a statement is made for a table: identifiers go in through 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import psycopg
@@ -20,6 +20,8 @@ from relevanced.daemon.ports import Vectors
 from relevanced.daemon.records import Hit
 
 Connection = psycopg.Connection[DictRow]
+
+EF_SEARCH: Final = 100  # before verify has chosen; pgvector's own 40 loses recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,15 @@ class Encoded:
 class Embeddings:
     """The statements of the table that one version searches: mostly its own, an adapter's that of another version."""
 
-    def __init__(self, version_id: int, index_id: int) -> None:
-        """Take the version, which its hits name, and the version whose table it is."""
-        self.version_id, self.index_id = version_id, index_id
+    def __init__(self, version_id: int, index_id: int, ef_search: int = EF_SEARCH) -> None:
+        """
+        Take the version, which its hits name, and the version whose table it is.
+
+        Args:
+            ef_search: candidates that a search by the HNSW looks at, at least; all of them are ranked, since several
+                may be passages of one document.
+        """
+        self.version_id, self.index_id, self.ef_search = version_id, index_id, ef_search
         self.hnsw = f"embeddings_v{index_id}_hnsw"
         self._names = {
             "table": psycopg_sql.Identifier("relevanced", f"embeddings_v{index_id}"),
@@ -82,18 +90,16 @@ class Embeddings:
         rows = connection.execute(self._statement("embeddings"), {"document_ids": document_ids}, binary=True).fetchall()
         return [row["document_id"] for row in rows], [_vector(row) for row in rows]
 
-    def search(
-        self, connection: Connection, vectors: Vectors, k: int, *, ef_search: int, exact: bool = False
-    ) -> list[list[Hit]]:
+    def search(self, connection: Connection, vectors: Vectors, k: int, *, exact: bool = False) -> list[list[Hit]]:
         """
         Find the k nearest documents of each vector, by the HNSW, or exactly by reading all rows.
 
         Args:
             vectors: float32 (n, dimension), unit length.
-            ef_search: candidates that the HNSW looks at, at least; all of them are ranked, since several may be
-                passages of one document.
         """
-        ef_search = min(max(ef_search, 2 * k), 1000)  # 1000 is the most that pgvector takes; the scan goes on by itself
+        ef_search = min(
+            max(self.ef_search, 2 * k), 1000
+        )  # 1000 is the most that pgvector takes; the scan goes on by itself
         if exact:
             connection.execute(sql.postgres["set_exact_search"])
         else:
@@ -112,11 +118,11 @@ class Embeddings:
         rows = connection.execute(self._statement("score_embeddings"), parameters)
         return [Hit(place, version_id=self.version_id, **row) for place, row in enumerate(rows, start=1)]
 
-    def plan(self, connection: Connection, vectors: Vectors, k: int, *, ef_search: int) -> str:
+    def plan(self, connection: Connection, vectors: Vectors, k: int) -> str:
         """Ask Postgres how it would answer such a search; JSON as text."""
-        connection.execute(sql.postgres["set_search"], {"ef_search": str(ef_search)})
+        connection.execute(sql.postgres["set_search"], {"ef_search": str(self.ef_search)})
         explain = psycopg_sql.SQL("EXPLAIN (FORMAT JSON)\n") + self._statement("search_embeddings")
-        (row,) = connection.execute(explain, _asked(vectors, k, ef_search))
+        (row,) = connection.execute(explain, _asked(vectors, k, self.ef_search))
         return str(row["QUERY PLAN"])
 
     def compare_with_documents(self, connection: Connection) -> dict[str, int]:

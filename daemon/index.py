@@ -7,6 +7,7 @@ A version that only turns the vectors of the queries has no table: all of this i
 its owner's place in the outbox is the place of both.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,13 +23,14 @@ from relevanced.daemon import history
 from relevanced.daemon.backfill import fill
 from relevanced.daemon.cost import POSTGRES
 from relevanced.daemon.database import Database
-from relevanced.daemon.embeddings import Connection, Embeddings
+from relevanced.daemon.embeddings import EF_SEARCH, Connection, Embeddings
 from relevanced.daemon.errors import BadInput, FailStep
 from relevanced.daemon.ports import Encoder, Progress, Vectors, silent
 from relevanced.daemon.records import Hit, Outcome, Version
-from relevanced.daemon.verification import VerifyPolicy, verify_index
+from relevanced.daemon.verification import EFFORTS, VerifyPolicy, verify_index
 
 MOST_DIMENSIONS = 4000  # that pgvector's HNSW takes of a halfvec
+_REMEMBERED = 60.0  # seconds for which another process's verify may go unnoticed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,8 @@ class IndexPolicy:
     chunk: Annotated[int, Interval(ge=1, le=10_000)] = 512
     m: Annotated[int, Interval(ge=2, le=100)] = 16  # neighbours of a node; pgvector's default
     ef_construction: Annotated[int, Interval(ge=4, le=1000)] = 64  # candidates while building; pgvector's default
-    ef_search: Annotated[int, Interval(ge=10, le=1000)] = 100  # candidates of a search; 40, the default, loses recall
+    # Candidates of a search; none: verify chooses for each version the fewest that find what `min_recall` asks.
+    ef_search: Annotated[int, Interval(ge=10, le=1000)] | None = None
     build_memory_mb: Annotated[int, Interval(ge=1)] = 256  # MB; the graph of about 200,000 vectors of 384 fits
     build_workers: Annotated[int, Interval(ge=0, le=64)] = 1  # processes that help; the others are for serving
     verify: VerifyPolicy = field(default_factory=VerifyPolicy)
@@ -52,7 +55,7 @@ class Index:
     def __init__(self, database: Database, policy: IndexPolicy) -> None:
         self._database = database
         self._policy = policy
-        self._index_ids: dict[int, int] = {}  # version -> whose index it searches, which never changes
+        self._tables: dict[int, tuple[float, Embeddings]] = {}  # version -> when it was looked up, and what was found
 
     def embed(self, version_id: int, encoder: Encoder, document_ids: Sequence[str] | None, progress: Progress) -> int:
         """
@@ -176,11 +179,13 @@ class Index:
                 encoder,
                 user_queries,
                 self._policy.verify,
-                ef_search=self._policy.ef_search,
+                efforts=EFFORTS if self._policy.ef_search is None else (self._policy.ef_search,),
                 live=live and (self._embeddings(connection, live[0]), live[1]),
             )
             if outcome.verdict == "accepted":
-                connection.execute(sql.postgres["accept_version"], {"version_id": version_id})
+                chosen = None if self._policy.ef_search else outcome.numbers["ef_search"]
+                connection.execute(sql.postgres["accept_version"], {"version_id": version_id, "ef_search": chosen})
+        self._tables.pop(version_id, None)
         if outcome.verdict == "rejected":
             history.set_state(self._database, version_id, "rejected")
         return outcome
@@ -202,8 +207,7 @@ class Index:
         if not len(vectors):
             return []
         with self._reading(version_id) as connection:
-            embeddings = self._embeddings(connection, version_id)
-            return embeddings.search(connection, vectors, k, ef_search=self._policy.ef_search)
+            return self._embeddings(connection, version_id).search(connection, vectors, k)
 
     def score(self, version_id: int, vector: Vectors, document_ids: Sequence[str]) -> list[Hit]:
         """
@@ -241,12 +245,15 @@ class Index:
 
     def _embeddings(self, connection: Connection, version_id: int) -> Embeddings:
         """Give the table that a version searches."""
-        if version_id not in self._index_ids:
+        looked_up, embeddings = self._tables.get(version_id, (-math.inf, None))
+        if embeddings is None or time.monotonic() - looked_up > _REMEMBERED:
             row = connection.execute(sql.postgres["index_of_version"], {"version_id": version_id}).fetchone()
             if row is None:  # its table is not there either, and who reads it says so
                 return Embeddings(version_id, version_id)
-            self._index_ids[version_id] = row["index_id"]
-        return Embeddings(version_id, self._index_ids[version_id])
+            effort = self._policy.ef_search or row["ef_search"] or EF_SEARCH
+            embeddings = Embeddings(version_id, row["index_id"], effort)
+            self._tables[version_id] = (time.monotonic(), embeddings)
+        return embeddings
 
     def _build(self, embeddings: Embeddings) -> str:
         """Build the HNSW; return a remark for the sentence, mostly none."""

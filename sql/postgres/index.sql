@@ -21,8 +21,8 @@ UPDATE relevanced.version AS owner
  WHERE version_id = %(version_id)s AND state IN ('candidate', 'rejected');
 
 -- index_of_version --
--- Whose index a version searches, once its model is there.
-SELECT coalesce(index_version_id, version_id) AS index_id FROM relevanced.version
+-- Whose index a version searches, once its model is there, and how many candidates it looks at.
+SELECT coalesce(index_version_id, version_id) AS index_id, ef_search FROM relevanced.version
  WHERE version_id = %(version_id)s AND directory IS NOT NULL;
 
 -- other_readers --
@@ -178,4 +178,5 @@ SELECT document_id, title, text, embedding
 
 -- accept_version --
 -- Its index was found complete and true.
-UPDATE relevanced.version SET state = 'verified' WHERE version_id = %(version_id)s AND state IN ('prepared', 'verified');
+UPDATE relevanced.version SET state = 'verified', ef_search = %(ef_search)s
+ WHERE version_id = %(version_id)s AND state IN ('prepared', 'verified');

@@ -84,7 +84,7 @@ def recall(database: Database, index: Index, version_id: int, queries: Vectors) 
     """The share of the ten nearest that the index finds."""
     found = index.search(version_id, queries, 10)
     with database.connection() as connection:
-        exact = Embeddings(version_id, version_id).search(connection, queries, 10, ef_search=10, exact=True)
+        exact = Embeddings(version_id, version_id).search(connection, queries, 10, exact=True)
     pairs = zip(found, exact, strict=True)
     kept = [len({hit.document_id for hit in mine} & {hit.document_id for hit in all_}) for mine, all_ in pairs]
     return sum(kept) / (10 * len(queries))

@@ -5,7 +5,8 @@ Recipes side by side: NDCG@10 of test queries after training on all train qrels,
 
 A DIRECTORY is a data set in BEIR layout. Hard negatives are mined once for each by the base model, as a cycle does.
 The recipe `trainer` is SentenceTransformerTrainer with the settings of `default`: same triplets, batch size, learning
-rate, warm-up, epochs, temperature, and bf16 where the device computes in it. The last line is one JSON object.
+rate, warm-up, epochs, temperature, and bf16 where the device computes in it. It wants as many negatives in each row;
+`complete rows` is our loop over the same rows. The last line is one JSON object.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -41,6 +43,7 @@ SHORTER: Final = (256, 128, 64)
 DEFAULT: Final = TrainingPolicy()
 RECIPES: Final[dict[str, dict[str, Any]]] = {
     "default": {},
+    "complete rows": {"complete": True},
     "epochs 2": {"epochs": 2},
     "epochs 3": {"epochs": 3},
     "rate 1e-4": {"learning_rate": 1e-4},
@@ -106,9 +109,12 @@ class Town:
             }
         )
 
-    def triplets(self, negatives: int) -> pa.Table:
+    def triplets(self, negatives: int, *, complete: bool = False) -> pa.Table:
+        """Mine; `complete` leaves out triplets with fewer negatives, which the library's Trainer cannot take."""
         mined = mine_triplets(beyond_doubt(self.pairs), self.run, self.anchors, TripletPolicy(negatives=negatives))
         text_of = dict(zip(self.names, self.texts, strict=True))
+        if complete:
+            mined = mined.filter(pc.equal(pc.list_value_length(mined["negative_ids"]), negatives))
         return mined.append_column(
             "positive", pa.array([text_of[name] for name in mined["positive_id"].to_pylist()])
         ).append_column(
@@ -151,8 +157,7 @@ def trained_by_library(base: Path, triplets: Path, directory: Path, policy: Trai
     began = time.perf_counter()
     model = load_model(base)
     rows = pq.read_table(triplets).to_pylist()
-    most = max(len(row["negatives"]) for row in rows)
-    rows = [row for row in rows if len(row["negatives"]) == most]  # it wants as many of each
+    most = len(rows[0]["negatives"])
     columns = {"anchor": [row["anchor"] for row in rows], "positive": [row["positive"] for row in rows]}
     columns |= {f"negative_{place}": [row["negatives"][place] for row in rows] for place in range(most)}
     on_gpu = model.device.type == "cuda"
@@ -199,11 +204,11 @@ def main() -> None:
         for recipe in wanted:
             figures, seconds, shorter = [], [], defaultdict(list)
             settings = dict(RECIPES.get(recipe.removeprefix("trainer "), {}))
-            negatives = settings.pop("negatives", 2)
+            negatives, complete = settings.pop("negatives", 2), settings.pop("complete", recipe.startswith("trainer"))
             for seed in range(asked.seeds):
                 with tempfile.TemporaryDirectory() as folder:
                     file = Path(folder) / "triplets.parquet"
-                    pq.write_table(town.triplets(negatives), file)
+                    pq.write_table(town.triplets(negatives, complete=complete), file)
                     policy = replace(DEFAULT, seed=seed, **settings)
                     train = trained_by_library if recipe.startswith("trainer") else trained
                     model, took = train(base, file, Path(folder), policy)

@@ -42,7 +42,7 @@ def test_a_sound_index_is_verified(prepared: int, index: Index, encoder: Encoder
     assert outcome.verdict == "accepted"
     assert outcome.sentence == (
         "Verified version 1: 200 documents, 64 of them encoded again alike; "
-        f"recall@10 {outcome.numbers['recall@10']:.3f} against exact search on 2 queries."
+        f"recall@10 {outcome.numbers['recall@10']:.3f} against exact search on 2 queries, among 40 candidates."
     )
     assert history.version(database, prepared).state == "verified"
     assert index.verify(prepared, encoder, []).verdict == "accepted"  # it may be repeated
@@ -96,7 +96,39 @@ def test_an_index_with_poor_recall_is_rejected(prepared: int, encoder: Encoder, 
     index.prepare(prepared, encoder, silent)
     outcome = index.verify(prepared, encoder, [f"w{n}" for n in range(60)])
     assert outcome.verdict == "rejected"
-    assert "of the exact top 10; 1.0 is asked" in outcome.sentence
+    assert "of the exact top 10 among 10 candidates; 1.0 is asked" in outcome.sentence
+
+
+def test_as_few_candidates_are_looked_at_as_find_enough(prepared: int, encoder: Encoder, database: Database) -> None:
+    with database.connection() as connection:
+        connection.execute("DROP INDEX relevanced.embeddings_v1_hnsw")
+    words = [f"w{n}" for n in range(60)]
+
+    def chosen(min_recall: float) -> tuple[float, float]:
+        policy = IndexPolicy(verify=VerifyPolicy(min_recall=min_recall), m=2, ef_construction=4)
+        index = Index(database, policy)
+        index.prepare(prepared, encoder, silent)
+        numbers = index.verify(prepared, encoder, words).numbers
+        with database.connection() as connection:
+            (row,) = connection.execute("SELECT ef_search FROM relevanced.version WHERE version_id = 1")
+        assert row["ef_search"] == numbers["ef_search"]
+        return numbers["recall@10"], numbers["ef_search"]
+
+    easy, few = chosen(0.1)
+    assert few == 40
+    recall, more = chosen(easy + 0.001)
+    assert more > few
+    assert recall > easy
+
+
+def test_what_the_config_says_goes_before_what_verify_would_choose(
+    prepared: int, encoder: Encoder, database: Database
+) -> None:
+    index = Index(database, IndexPolicy(ef_search=321))
+    assert index.verify(prepared, encoder, []).numbers["ef_search"] == 321
+    with database.connection() as connection:
+        (row,) = connection.execute("SELECT ef_search FROM relevanced.version")
+    assert row["ef_search"] is None
 
 
 def test_changes_since_the_preparation_are_applied_first(
@@ -142,7 +174,6 @@ def test_a_version_that_is_much_slower_than_live_is_rejected(
             slow,
             ["w1 w2", "w3"],
             VerifyPolicy(),
-            ef_search=100,
             live=(table, live),
             now=lambda: clock.seconds,
         )
