@@ -45,7 +45,7 @@ class Embeddings:
                 may be passages of one document.
         """
         self.version_id, self.index_id, self.ef_search = version_id, index_id, ef_search
-        self.hnsw = f"embeddings_v{index_id}_hnsw"
+        self.table, self.hnsw = f"relevanced.embeddings_v{index_id}", f"embeddings_v{index_id}_hnsw"
         self._names = {
             "table": psycopg_sql.Identifier("relevanced", f"embeddings_v{index_id}"),
             "index": psycopg_sql.Identifier(self.hnsw),

@@ -25,6 +25,7 @@ from relevanced.daemon.cost import POSTGRES
 from relevanced.daemon.database import Database
 from relevanced.daemon.embeddings import EF_SEARCH, Connection, Embeddings
 from relevanced.daemon.errors import BadInput, FailStep
+from relevanced.daemon.hnsw import build
 from relevanced.daemon.ports import Encoder, Progress, Vectors, silent
 from relevanced.daemon.records import Hit, Outcome, Version
 from relevanced.daemon.verification import EFFORTS, VerifyPolicy, verify_index
@@ -90,11 +91,18 @@ class Index:
         began = time.monotonic()
         encoded = self.embed(version_id, encoder, None, progress)
         history.add_cost(self._database, version_id, "backfill", encoder.device, time.monotonic() - began)
-        progress(f"Building the index of version {version_id}", 0, 1)
         began = time.monotonic()
-        remark = self._build(embeddings)
+        policy = self._policy
+        remark = build(
+            self._database,
+            embeddings,
+            progress,
+            m=policy.m,
+            ef_construction=policy.ef_construction,
+            memory_mb=policy.build_memory_mb,
+            workers=policy.build_workers,
+        )
         history.add_cost(self._database, version_id, "hnsw", POSTGRES, time.monotonic() - began)
-        progress(f"Building the index of version {version_id}", 1, 1)
         self.catch_up(version_id, encoder)
         if history.version(self._database, version_id).state == "candidate":
             history.set_state(self._database, version_id, "prepared")
@@ -254,34 +262,6 @@ class Index:
             embeddings = Embeddings(version_id, row["index_id"], effort)
             self._tables[version_id] = (time.monotonic(), embeddings)
         return embeddings
-
-    def _build(self, embeddings: Embeddings) -> str:
-        """Build the HNSW; return a remark for the sentence, mostly none."""
-        policy = self._policy
-        memory = {"memory": f"{policy.build_memory_mb}MB", "workers": str(policy.build_workers)}
-        remarks: list[str] = []
-
-        def hear(notice: psycopg.errors.Diagnostic) -> None:
-            if "no longer fits" in (notice.message_primary or ""):
-                remarks.append(notice.message_primary or "")
-
-        with self._database.connection() as connection:
-            connection.add_notice_handler(hear)
-            try:
-                connection.execute(sql.postgres["set_build_memory"], memory)
-                embeddings.build_hnsw(connection, m=policy.m, ef_construction=policy.ef_construction)
-            except psycopg.errors.DiskFull as error:
-                if "shared memory" not in str(error):
-                    raise
-                raise FailStep(
-                    f"Postgres has less than {memory['memory']} of shared memory for the build; give it more "
-                    "(docker run --shm-size=1g), or set build_workers = 0 under [index]."
-                ) from error
-            finally:
-                connection.remove_notice_handler(hear)
-        if not remarks:
-            return ""
-        return f" The build was slow: {remarks[0]}; raise build_memory_mb, now {policy.build_memory_mb}, under [index]."
 
 
 def _require_same_space(version: Version, encoder: Encoder) -> None:

@@ -83,6 +83,10 @@ SELECT set_config('maintenance_work_mem', %(memory)s, true),
 CREATE INDEX IF NOT EXISTS {index} ON {table} USING hnsw (embedding halfvec_ip_ops)
   WITH (m = {m}, ef_construction = {ef_construction});
 
+-- build_progress --
+-- How far the build of a table's index is; no row before it has begun, nor to a user who may not see it.
+SELECT blocks_done, blocks_total FROM pg_stat_progress_create_index WHERE relid = to_regclass(%(table)s);
+
 -- analyze_embeddings --
 -- Tell the planner about the rows that just came.
 ANALYZE {table};

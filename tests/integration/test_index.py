@@ -14,8 +14,8 @@ from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import BadInput, FailStep
 from relevanced.daemon.index import Index, IndexPolicy
-from relevanced.daemon.ports import Encoder, Vectors, silent
-from relevanced.daemon.records import Document
+from relevanced.daemon.ports import Encoder, Progress, Vectors, silent
+from relevanced.daemon.records import Document, Outcome
 
 WORDS = ["fever", "cough", "heart", "lung", "skin", "bone", "nerve", "blood", "liver", "kidney", "pain", "growth"]
 
@@ -322,6 +322,48 @@ def test_a_graph_that_does_not_fit_in_memory_is_named(
         new_version(encoder), encoder, silent
     )
     assert "raise build_memory_mb, now 1, under [index]" in outcome.sentence
+
+
+@pytest.fixture
+def slow_build(
+    new_version: NewVersion,
+    new_encoder: Callable[..., CountingEncoder],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Progress], Outcome]:
+    """A preparation whose graph takes a while, and is looked at often."""
+    monkeypatch.setattr("relevanced.daemon.hnsw._SECONDS_BETWEEN_LOOKS", 0.002)
+    load_documents(database, corpus(900), silent)
+    encoder = new_encoder(dimension=384)
+    index, version_id = Index(database, IndexPolicy(ef_construction=300, build_workers=0)), new_version(encoder)
+    return lambda progress: index.prepare(version_id, encoder, progress)
+
+
+def test_one_sees_how_far_a_build_is(slow_build: Callable[[Progress], Outcome]) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def see(label: str, done: int, total: int, detail: str = "") -> None:
+        if label == "Building the index of version 1":
+            seen.append((done, total))
+
+    slow_build(see)
+    assert (seen[0], seen[-1]) == ((0, 1), (1, 1))
+    assert any(0 < done < total for done, total in seen)
+
+
+def test_a_build_that_is_interrupted_ends_in_postgres_too(
+    slow_build: Callable[[Progress], Outcome], database: Database
+) -> None:
+    def interrupt(label: str, done: int, total: int, detail: str = "") -> None:
+        if label == "Building the index of version 1" and total > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        slow_build(interrupt)
+    with database.connection() as connection:
+        assert not connection.execute("SELECT FROM pg_stat_progress_create_index").fetchall()
+        assert not connection.execute("SELECT FROM pg_class WHERE relname = 'embeddings_v1_hnsw'").fetchall()
+    assert slow_build(silent).numbers == {"documents": 900, "encoded": 0}
 
 
 def test_a_version_that_does_not_follow_forgets_deleted_documents_when_it_is_asked(
