@@ -30,7 +30,7 @@ demo: .venv/.built ## watch a model get better from clicks, on the Human Phenoty
 	RELEVANCED_HOME=.demo $(BIN)/relevanced demo
 
 test: check browser ## the static checks, then every test against the built wheel
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/integration
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile tests/unit tests/integration
 	$(BIN)/python -m pytest tests/story
 
 check: .venv/.built ## the static checks: style, types, import contracts, unused code

@@ -23,7 +23,7 @@ from relevanced.daemon.ports import Vectors
 # encodes 150 documents of 33 tokens a second at 512, 155 at 1,024, 140 at 4,096 and 107 at 8,192; 32 at a time, sorted
 # by characters, as SentenceTransformer.encode does it, 115. In bf16, which halves what has to stay there, 2,048 take a
 # tenth less of a core's time than 1,024, and 4,096 more again.
-PASS_TOKENS: Final = {"cpu": 1024, "cpu bf16": 2048, "cuda": 32_768}
+_PASS_TOKENS: Final = {"cpu": 1024, "cpu in bf16": 2048, "cuda": 32_768}
 
 
 class Forward(Protocol):
@@ -72,10 +72,8 @@ class Padded:
         self._left = model.tokenizer.padding_side == "left"
 
     def parts(self, rows: Sequence[Row], most: int | None = None) -> Iterator[list[int]]:
-        """The shortest first, so that little is spent on padding; at most PASS_TOKENS tokens each, or one text."""
-        device = self._model.device
-        kind = "cpu bf16" if device.type == "cpu" and computes_bf16(device) else device.type
-        usual, batch = PASS_TOKENS[kind], list[int]()
+        """The shortest first, so that little is spent on padding; at most pass_tokens() each, or one text."""
+        usual, batch = pass_tokens(self._model.device), list[int]()
         most = min(usual, most or usual)
         for place in sorted(range(len(rows)), key=lambda place: len(rows[place])):
             if batch and (len(batch) + 1) * len(rows[place]) > most:
@@ -101,6 +99,11 @@ class Padded:
         with _autocast(self._model.device):
             vectors = self._model(features)["sentence_embedding"]
         return normalize(vectors.float(), dim=1)
+
+
+def pass_tokens(device: torch.device) -> int:
+    """Tell how many tokens one forward pass takes at most, where its texts are not longer."""
+    return _PASS_TOKENS["cpu in bf16" if device.type == "cpu" and computes_bf16(device) else device.type]
 
 
 def computes_bf16(device: torch.device) -> bool:

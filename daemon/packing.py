@@ -22,7 +22,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from relevanced.daemon.batches import Row
-from relevanced.daemon.forward import PASS_TOKENS, Forward, Padded, transformer_of
+from relevanced.daemon.forward import Forward, Padded, pass_tokens, transformer_of
 
 log = structlog.get_logger(__name__)
 
@@ -94,8 +94,8 @@ class Packed:
         self.longest = int(model.max_seq_length or 0)
 
     def parts(self, rows: Sequence[Row], most: int | None = None) -> Iterator[list[int]]:
-        """In their order, at most PASS_TOKENS tokens each, or one text."""
-        usual, batch, tokens = PASS_TOKENS[self._model.device.type], list[int](), 0
+        """In their order, at most pass_tokens() each, or one text."""
+        usual, batch, tokens = pass_tokens(self._model.device), list[int](), 0
         most = min(usual, most or usual)
         for place, row in enumerate(rows):
             if batch and tokens + len(row) > most:

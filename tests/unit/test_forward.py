@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevanced.daemon.encoder import load_model
-from relevanced.daemon.forward import PASS_TOKENS, Padded
+from relevanced.daemon.forward import Padded, pass_tokens
 from relevanced.daemon.packing import Packed, Stream
 from tests.tiny import make_tiny_model
 
@@ -24,7 +24,7 @@ def test_parts_hold_each_text_once_and_no_more_tokens_than_allowed(model, length
         assert sorted(place for part in parts for place in part) == list(range(len(lengths)))
         for part in parts:
             cost = forward.cost([rows[place] for place in part])
-            assert len(part) == 1 or cost <= min(most or 10**6, PASS_TOKENS["cpu"])
+            assert len(part) == 1 or cost <= min(most or 10**6, pass_tokens(model.device))
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1, max_size=9))

@@ -113,7 +113,7 @@ def test_a_second_document_of_the_same_text_is_not_set_against_the_first(batch_o
 def test_the_gradient_is_that_of_one_padded_batch_however_little_is_kept(
     model, batches_of, in_one, monkeypatch, kept_tokens
 ):
-    monkeypatch.setattr("relevanced.daemon.forward.PASS_TOKENS", {"cpu": 20})
+    monkeypatch.setattr("relevanced.daemon.forward.pass_tokens", lambda _device: 20)
     batches = batches_of(TWO)
     gradients = Gradients(model, Padded(model), batches, TrainingPolicy(kept_tokens=kept_tokens), Team())
     assert gradients.add(batches.of([0, 1])).item() == pytest.approx(in_one[0], 1e-4)
