@@ -17,6 +17,7 @@ from relevanced.daemon.compare_cli import compare
 from relevanced.daemon.config import home_directory
 from relevanced.daemon.console import progress_bars, say, say_json, say_outcome
 from relevanced.daemon.dead_letters_cli import dead_letters_app
+from relevanced.daemon.documents_cli import attach, detach, refresh
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
 from relevanced.daemon.golden_cli import golden_app
@@ -57,6 +58,9 @@ cycle_app = typer.Typer(help="One turn of the loop: mine, train, gate, index, ve
 app.add_typer(documents_app, name="documents")
 app.add_typer(cycle_app, name="cycle")
 app.add_typer(events_app, name="events")
+documents_app.command("attach")(attach)
+documents_app.command("detach")(detach)
+documents_app.command("refresh")(refresh)
 app.command("rehearse")(rehearse)
 app.command("demo")(demo)
 app.command("forget")(forget)
@@ -255,11 +259,13 @@ def prepare(context: typer.Context, number: Number, as_json: Json = False) -> No
 def verify(context: typer.Context, number: Number, as_json: Json = False) -> None:
     """Check the index of a version against documents, model, exact search and live's speed; status 1 when it fails."""
     from relevanced.daemon import history
+    from relevanced.daemon.attaching import count_lost
     from relevanced.daemon.steps import verify_version
 
     with opened(context) as parts:
         outcome = verify_version(parts.stages, history.version(parts.database, number), [])
-        say_outcome(as_json, outcome.sentence, outcome.numbers)
+        lost, sentence = count_lost(parts.database)
+        say_outcome(as_json, outcome.sentence + sentence, {**outcome.numbers, "lost_changes": lost})
         if outcome.verdict != "accepted":
             raise typer.Exit(1)
 

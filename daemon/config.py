@@ -31,6 +31,7 @@ from relevanced.daemon.intake import IntakePolicy
 from relevanced.daemon.lists import Texts
 from relevanced.daemon.llm import LlmPolicy
 from relevanced.daemon.model_store import ModelPolicy
+from relevanced.daemon.own_table import DocumentsPolicy
 from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
 from relevanced.daemon.recipe import TrainingPolicy
@@ -59,6 +60,8 @@ class SchedulePolicy:
         "0 3 * * *"  # minute hour day month weekday (mon is clearer than 0, which is Monday here), UTC
     )
     upkeep_cron: Annotated[str, AfterValidator(_cron)] = "30 1 * * *"  # of the log, likewise; before the cycle reads it
+    # Seconds between two looks at a view that the documents come from: each reads it whole.
+    refresh_seconds: Annotated[int, Ge(1)] = 60
     new_queries: Annotated[int, Ge(1)] = 1000  # newly clicked queries since the last cycle that begin one early
     min_triplets: Annotated[int, Ge(1)] = 100  # fewer teach nothing that the gate could see
     gate_documents: Annotated[int, Ge(1000)] = 50_000  # encoded to compare the arms; more cost more than they tell
@@ -97,6 +100,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None  # None: an embedded Postgres in the state directory
+    documents: DocumentsPolicy = Field(default_factory=DocumentsPolicy)
     model: ModelPolicy = Field(default_factory=ModelPolicy)
     serving: ServingPolicy = Field(default_factory=ServingPolicy)
     search: SearchPolicy = Field(default_factory=SearchPolicy)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from relevanced import sql
 from relevanced.daemon.database import Database
+from relevanced.daemon.errors import BadInput
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Document, Outcome
 
@@ -27,10 +28,16 @@ def load_documents(database: Database, documents: Iterable[Document], progress: 
     """
     Add and update documents, all of them or, when reading them fails on the way, none.
 
-    Raises: whatever reading the documents raises, such as BadInput for a broken line.
+    Raises: BadInput where they come from a table of the operator's, and whatever reading the documents raises, such as
+        BadInput for a broken line.
     """
     count = 0
     with database.connection() as connection:
+        if attached := connection.execute(sql.postgres["attached_name"]).fetchone():
+            raise BadInput(
+                f"The documents come from {attached['name']}; change them there, or let go of it first:"
+                " `relevanced documents detach`."
+            )
         connection.execute(sql.postgres["create_loaded"])
         with connection.cursor().copy(sql.postgres["copy_loaded"]) as copy:
             copy.set_types(["text", "text", "text"])

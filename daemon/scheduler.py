@@ -2,7 +2,7 @@
 When a cycle begins by itself, and what goes on between cycles.
 
 In:  the clock, the cycles so far, the log. Out: cycles begun and run; kept versions that follow the outbox; a log in
-few files.
+few files; documents that are as the operator's own table has them.
 What is due is worked out from the rows of past cycles, so a restart forgets nothing, a run that was missed is made up
 once, and however many reasons there are, one cycle answers them all.
 """
@@ -16,6 +16,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
+from relevanced.daemon.attaching import refresh_if_due
 from relevanced.daemon.clock import Clock
 from relevanced.daemon.config import SchedulePolicy
 from relevanced.daemon.cycle import begin_cycle, last_cycle, open_cycle
@@ -68,7 +69,13 @@ class Scheduler:
         jobs = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
         jobs.add_job(self.check, "interval", seconds=CHECK_SECONDS, next_run_time=datetime.now().astimezone())
         jobs.add_job(self.follow, "interval", seconds=FOLLOW_SECONDS)
+        jobs.add_job(self.refresh, "interval", seconds=self._policy.refresh_seconds)
         jobs.add_job(self.check_trial, "interval", seconds=TRIAL_SECONDS)
+        jobs.add_job(
+            self.refresh,
+            CronTrigger.from_crontab(self._policy.upkeep_cron, timezone="UTC"),
+            kwargs={"nightly": True},
+        )
         jobs.add_job(self.keep_up, CronTrigger.from_crontab(self._policy.upkeep_cron, timezone="UTC"))
         jobs.start()
         self._threads.stop.wait()
@@ -97,6 +104,17 @@ class Scheduler:
             follow(self._stages)
         except (FailStep, Retry) as error:
             log.warning("index waits", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._threads.fail("scheduler", error)
+
+    def refresh(self, *, nightly: bool = False) -> None:
+        """Take over what triggers on the operator's own table could not see; nightly, look even where none failed."""
+        try:
+            outcome = refresh_if_due(self._stages.database, anyway=nightly)
+            if outcome is not None:
+                log.info(outcome.sentence)
+        except (BadInput, Retry) as error:
+            log.warning("documents wait", reason=str(error))
         except Exception as error:  # noqa: BLE001 - as above
             self._threads.fail("scheduler", error)
 

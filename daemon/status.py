@@ -12,6 +12,7 @@ from rich.table import Table
 
 from relevanced.daemon import history
 from relevanced.daemon.approval import waiting
+from relevanced.daemon.attaching import source_sentences, source_status
 from relevanced.daemon.cost import PricesPolicy, cost_sentences
 from relevanced.daemon.cycle import last_cycle, open_cycle
 from relevanced.daemon.database import Database
@@ -52,6 +53,7 @@ def status_of(database: Database, log_store: LogStore, recipe: Found | None = No
             {"version": version.version_id, "enough_queries": version.manifest["metrics"]["enough_queries"]}
             for version in history.kept_candidates(database)
         ],
+        "documents": source_status(database),
         "recipe": {**asdict(recipe), "sentence": recipe.sentence} if recipe else None,
         "log": log_store.read("log_counts", log_store.snapshot()).to_pylist()[0],
     }
@@ -87,6 +89,7 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"Cycle {last['cycle_id']} ended {last['ended_at']:%Y-%m-%d %H:%M}: {last['sentence']}"
     if recipe := status["recipe"]:
         yield recipe["sentence"]
+    yield from source_sentences(status["documents"])
     log = status["log"]
     yield (
         f"The log holds {log['queries']:,} queries, {log['clicks']:,} clicks and {log['dead_letters']:,} dead letters."
