@@ -28,7 +28,7 @@ from relevanced.daemon.ports import Progress, silent
 from relevanced.daemon.records import Outcome
 
 TRIGGERS: Final = 4  # for INSERT, UPDATE, DELETE and TRUNCATE
-_CHUNK: Final = 2000  # documents written while writers of the table wait: about a third of a second
+_CHUNK: Final = 1000  # documents written while writers of the table wait: about a fifth of a second
 _LOCK_MS: Final = 500  # that we wait for writers, and others for us, at a time
 _ATTEMPTS: Final = 20  # with as long in between
 

@@ -1,5 +1,7 @@
 """Documents that come from the operator's own table or view."""
 
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,18 @@ from relevanced.daemon.attaching import (
     source_sentences,
     source_status,
 )
+from relevanced.daemon.config import load_settings
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.own_table import DocumentsPolicy
 from relevanced.daemon.ports import silent
 from relevanced.daemon.records import Document, Outcome
+from relevanced.daemon.scheduler import Scheduler
+from relevanced.daemon.threads import Threads
+from relevanced.daemon.wiring import Parts
+from tests.commands import giver
+from tests.tiny import make_tiny_model
 
 ARTICLE = DocumentsPolicy(table="shop.article", id="article_id", title="title", text="body")
 SHOP = """
@@ -107,6 +115,12 @@ def test_each_change_is_taken_over_in_its_own_transaction(
         assert len(changes(shop)) == before
     assert (sorted(changes(shop)[before:]), set(documents(shop))) == (changed, left)
     assert count_lost(shop) == (0, "")
+
+
+def test_an_update_of_other_columns_does_not_even_lock_the_documents(shop: Database) -> None:
+    attached(shop)
+    execute(shop, "UPDATE shop.article SET views = views + 1")
+    assert rows(shop, "SELECT DISTINCT xmax::text FROM relevanced.document") == [("0",)]
 
 
 def test_ids_may_be_exchanged_within_a_statement(shop: Database) -> None:
@@ -355,5 +369,43 @@ def test_a_copy_of_many_rows_arrives_whole(shop: Database) -> None:
     execute(shop, "SET session_replication_role = replica; UPDATE shop.article SET title = 'x' WHERE body IS NOT NULL")
     told: list[tuple[int, int]] = []
     assert refresh(shop, lambda label, done, total: told.append((done, total))).numbers["changed"] == 2502
-    assert told == [(2000, 2502), (2502, 2502)]
+    assert told == [(1000, 2502), (2000, 2502), (2502, 2502)]
     assert count_lost(shop) == (0, "")
+
+
+def test_the_commands_make_the_first_version_and_say_what_was_lost(
+    shop: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_tiny_model(tmp_path / "tiny")
+    settings = f'[model]\nbase = "{model}"\n[documents]\ntable = "shop.article"\nid = "article_id"\ntext = "body"\n'
+    (tmp_path / "relevanced.toml").write_text(settings)
+    monkeypatch.setenv("RELEVANCED_DATABASE_URL", shop.url)
+    give = giver(tmp_path, capsys)
+    status, said, _ = give("documents", "attach")
+    assert status == 0
+    assert said.startswith("Attached shop.article: 2 documents, 2 new")
+    assert "Promoted version 1, the first to be live." in said
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "text": "x"}\n')
+    status, _, complaint = give("documents", "load", str(tmp_path / "corpus.jsonl"))
+    assert (status, complaint.count("\n"), "The documents come from shop.article" in complaint) == (2, 1, True)
+    execute(shop, "SET session_replication_role = replica; INSERT INTO shop.article VALUES (4, '', 'Replicated.')")
+    status, said, _ = give("verify", "1")
+    assert (status, "1 documents are not as shop.article has them; `relevanced documents refresh`" in said) == (0, True)
+    answer = json.loads(give("documents", "refresh", "--json")[1])
+    assert (answer["added"], answer["changed_documents"]) == (1, 1)
+    assert 'lost_changes": 0' in give("verify", "1", "--json")[1]
+    assert json.loads(give("search", "replicated", "-k", "3", "--json")[1])["hits"][0]["document_id"] == "4"
+    assert "Documents come from shop.article." in give("status")[1]
+    execute(shop, "SET session_replication_role = replica; DELETE FROM shop.article WHERE article_id = 4")
+    parts = Parts(tmp_path, load_settings(tmp_path / "relevanced.toml"))
+    threads = Threads(threading.Event())
+    scheduler = Scheduler(parts.stages, parts.settings.schedule, parts.clock, lambda cycle: cycle, threads)
+    scheduler.refresh()
+    assert "4" in documents(shop)  # nothing was noted, and a table is read whole at night alone
+    scheduler.refresh(nightly=True)
+    assert ("4" in documents(shop), threads.stop.is_set()) == (False, False)
+    execute(shop, "DROP TABLE shop.article")
+    scheduler.refresh(nightly=True)
+    assert not threads.stop.is_set()
+    parts.close()
+    assert give("documents", "detach", "--delete-documents")[1].endswith("its 2 documents were deleted.\n")
