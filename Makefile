@@ -80,7 +80,7 @@ bench-index: .venv/.built ## 100,000 given vectors to an index, beside a bare CO
 	$(BIN)/python -m tests.bench.index
 
 bench-recipes: .venv/.built ## DATA="DIRECTORY...": NDCG@10 of both loops on data sets in BEIR layout, three seeds
-	$(BIN)/python -m tests.bench.recipes $(DATA) --seeds 3 --recipes "default;trainer;matryoshka"
+	$(BIN)/python -m tests.bench.recipes $(DATA) --seeds 3 --recipes "default;complete rows;trainer;matryoshka"
 
 format: .venv/.built ## put the code into the project's style
 	$(BIN)/ruff check --fix .
