@@ -21,12 +21,14 @@ from relevanced.daemon.documents_cli import attach, detach, refresh
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
 from relevanced.daemon.golden_cli import golden_app
+from relevanced.daemon.history_cli import history_command
 from relevanced.daemon.models_cli import models
 from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.privacy_cli import compact, forget
 from relevanced.daemon.records import Outcome
 from relevanced.daemon.rehearsal.cli import demo, rehearse
 from relevanced.daemon.reproduce_cli import reproduce
+from relevanced.daemon.rollback_cli import plan, rollback
 from relevanced.daemon.telemetry import configure_logging
 from relevanced.daemon.trial_cli import trial_app
 from relevanced.daemon.triplets_cli import triplets_app
@@ -71,6 +73,9 @@ app.command("reproduce")(reproduce)
 app.command("models")(models)
 app.command("approve")(approve)
 app.command("reject")(reject)
+app.command("plan")(plan)
+app.command("rollback")(rollback)
+app.command("history")(history_command)
 app.command("validate")(validate_command)
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(golden_app, name="golden")
@@ -282,11 +287,3 @@ def promote(context: typer.Context, number: Number, reason: Reason = "by hand", 
         outcome = parts.promotion.promote(number, actor=getpass.getuser(), reason=reason)
         observed = observe(parts.stages) if "previous_version" in outcome.numbers else ""  # else it was live already
         say_outcome(as_json, outcome.sentence + observed, outcome.numbers)
-
-
-@app.command()
-def rollback(context: typer.Context, reason: Reason = "by hand", as_json: Json = False) -> None:
-    """Return to the version that was live before; said twice, it takes itself back."""
-    with opened(context) as parts:
-        outcome = parts.promotion.rollback(actor=getpass.getuser(), reason=reason)
-        say_outcome(as_json, outcome.sentence, outcome.numbers)

@@ -28,6 +28,7 @@ from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import IndexPolicy
 from relevanced.daemon.intake import IntakePolicy
+from relevanced.daemon.keeping import RetentionPolicy
 from relevanced.daemon.lists import Texts
 from relevanced.daemon.llm import LlmPolicy
 from relevanced.daemon.model_store import ModelPolicy
@@ -121,6 +122,7 @@ class Settings(BaseSettings):
     reranker: RerankerPolicy = Field(default_factory=RerankerPolicy)
     llm: LlmPolicy = Field(default_factory=LlmPolicy)
     index: IndexPolicy = Field(default_factory=IndexPolicy)
+    retention: RetentionPolicy = Field(default_factory=RetentionPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
     prices: PricesPolicy = Field(default_factory=PricesPolicy)
     privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)

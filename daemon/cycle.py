@@ -6,10 +6,9 @@ A step that was killed is begun again: each is idempotent. The lease keeps a sec
 that was frozen from ending a step that another has ended since.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +20,7 @@ from psycopg.types.json import Jsonb
 from relevanced import sql
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput, FailStep, Interrupted, Retry
-from relevanced.daemon.lease import Lease
+from relevanced.daemon.lease import Lease, leased
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Cycle, Outcome, Step
 from relevanced.daemon.states import next_step
@@ -87,7 +86,8 @@ def run_cycle(
         tell: hears each step's outcome and its seconds.
     Raises: BadInput while another process runs the cycle; StopDaemon when the lease was lost on the way.
     """
-    with _leased(database) as lease:
+    busy = BadInput("Another process is running the cycle; `relevanced status` shows how far it is.")
+    with leased(database, "cycle", seconds=LEASE_SECONDS, busy=busy) as lease:
         while cycle.step != "ended":
             began = time.monotonic()
             outcome = _patiently(partial(_do, database, cycle, steps[cycle.step], max_attempts, progress), progress)
@@ -158,31 +158,6 @@ def _end_step(database: Database, cycle: Cycle, outcome: Outcome, lease: Lease) 
         moved = connection.execute(sql.postgres["cycle"], row).fetchone()
     assert moved is not None  # the cycle's row is never deleted
     return _cycle(moved)
-
-
-@contextmanager
-def _leased(database: Database) -> Iterator[Lease]:
-    """Hold the lease, and renew it from a thread of its own, since a step may take hours."""
-    lease = Lease.acquire(database, "cycle", seconds=LEASE_SECONDS)
-    if lease is None:
-        raise BadInput("Another process is running the cycle; `relevanced status` shows how far it is.")
-    ended = threading.Event()
-
-    def renew() -> None:
-        while not ended.wait(LEASE_SECONDS / 3):
-            try:
-                lease.renew()
-            except Retry as error:
-                log.warning("lease not renewed", reason=str(error))
-
-    renewing = threading.Thread(target=renew, name="lease", daemon=True)
-    renewing.start()
-    try:
-        yield lease
-    finally:
-        ended.set()
-        renewing.join()
-        lease.release()
 
 
 class _StepProgress:

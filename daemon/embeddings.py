@@ -55,6 +55,15 @@ class Embeddings:
         """Create the table unless it is there."""
         connection.execute(self._statement("create_embeddings", dimension=dimension))
 
+    def drop(self, connection: Connection) -> None:
+        """Drop the table with its HNSW, in one statement; it may be gone already."""
+        connection.execute(self._statement("drop_embeddings"))
+
+    def has_hnsw(self, connection: Connection) -> bool:
+        """Whether the HNSW is built."""
+        (row,) = connection.execute(sql.postgres["has_hnsw"], {"name": self.hnsw})
+        return bool(row["built"])
+
     def build_hnsw(self, connection: Connection, *, m: int, ef_construction: int) -> None:
         """Build the index over the rows that are there, unless it is there."""
         connection.execute(self._statement("create_hnsw", m=m, ef_construction=ef_construction))

@@ -6,6 +6,7 @@ The writers of a version's row are here too, so that one file knows its columns.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from relevanced import sql
 from relevanced.daemon.cost import CostKind
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
+from relevanced.daemon.keeping import lived_before as lived_before_in
 from relevanced.daemon.records import Version, VersionState
 
 
@@ -87,22 +89,62 @@ def kept_candidates(database: Database) -> list[Version]:
 
 def lived_before(database: Database) -> list[int]:
     """Versions that were live before the present one, the latest first, but for those that were rolled back from."""
-    rows = serving_history(database)
-    live = rows[0]["live_version_id"] if rows else None
-    taken_back: set[int] = set()
-    before: list[int] = []
-    for row in rows:
-        if row["verb"] == "rollback":
-            taken_back.add(row["previous_version_id"])
-        number = row["live_version_id"]
-        if number != live and number not in taken_back and number not in before:
-            before.append(number)
-    return before
+    return lived_before_in(serving_history(database))
 
 
 def serving_history(database: Database) -> list[dict[str, Any]]:
     """What was live when, who changed it and why, the newest change first."""
     return _rows(database, "serving_history")
+
+
+def index_sizes(database: Database) -> dict[int, int]:
+    """Bytes of each version's own table and its indexes, of those that there are."""
+    return {row["version_id"]: row["bytes"] for row in _rows(database, "index_sizes")}
+
+
+def change_before(database: Database, moment: datetime) -> dict[str, Any]:
+    """
+    The change of the live version that held at a moment.
+
+    Raises: BadInput where none was live yet, or the moment is still to come.
+    """
+    changes = serving_history(database)
+    if moment > datetime.now(UTC):
+        raise BadInput(f"{moment:%Y-%m-%d %H:%M} UTC is still to come; `relevanced status` says what is live now.")
+    found = next((row for row in changes if row["changed_at"] <= moment), None)
+    if found is None:
+        first = f"; the first came {changes[-1]['changed_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if changes else ""
+        raise BadInput(f"No version was live at {moment:%Y-%m-%d %H:%M:%S} UTC{first}.")
+    return found
+
+
+def lineage(database: Database, version_id: int) -> dict[str, Any]:
+    """
+    Where a version comes from, and what became of it.
+
+    Returns: parents, from the live version of its time back to the first; verdicts, the sentences of gate, verify and
+        promote of its cycle; index_bytes, or None where there is no index; changes, oldest first, that made it live or
+        took its place.
+    """
+    parents: list[int] = []
+    known = {row["version_id"]: row for row in _rows(database, "versions")}
+    number = known[version_id]["parent_version_id"]
+    while number is not None and number not in parents:
+        parents.append(number)
+        number = known[number]["parent_version_id"]
+    cycle_id = (known[version_id]["manifest"] or {}).get("cycle_id")
+    told = steps(database, cycle_id) if cycle_id is not None else []
+    changes = [
+        row for row in serving_history(database) if version_id in (row["live_version_id"], row["previous_version_id"])
+    ]
+    owner = known[version_id]["index_version_id"] or version_id
+    return {
+        "parents": parents,
+        "verdicts": {row["step"]: row["sentence"] for row in told if row["step"] in ("gate", "verify", "promote")},
+        "index_version": owner,
+        "index_bytes": index_sizes(database).get(owner),
+        "changes": changes[::-1],
+    }
 
 
 def cycles(database: Database) -> list[dict[str, Any]]:

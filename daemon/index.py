@@ -9,7 +9,7 @@ its owner's place in the outbox is the place of both.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -24,12 +24,15 @@ from relevanced.daemon.backfill import fill
 from relevanced.daemon.cost import POSTGRES
 from relevanced.daemon.database import Database
 from relevanced.daemon.embeddings import EF_SEARCH, Connection, Embeddings
-from relevanced.daemon.errors import BadInput, FailStep
+from relevanced.daemon.errors import BadInput, FailStep, Retry
 from relevanced.daemon.hnsw import build
+from relevanced.daemon.lease import leased
 from relevanced.daemon.ports import Encoder, Progress, Vectors, silent
 from relevanced.daemon.records import Hit, Outcome, Version
+from relevanced.daemon.sizing import index_size
 from relevanced.daemon.verification import EFFORTS, VerifyPolicy, verify_index
 
+LEASE_SECONDS = 30  # a preparation that is gone for longer may be begun by another; renewed at a third of it
 MOST_DIMENSIONS = 4000  # that pgvector's HNSW takes of a halfvec
 _REMEMBERED = 60.0  # seconds for which another process's verify may go unnoticed
 
@@ -53,9 +56,13 @@ class IndexPolicy:
 class Index:
     """The tables of all versions. Every verb may be repeated, and goes on where a killed one stopped."""
 
-    def __init__(self, database: Database, policy: IndexPolicy) -> None:
+    def __init__(
+        self, database: Database, policy: IndexPolicy, free_bytes: Callable[[], int | None] = lambda: None
+    ) -> None:
+        """Take what says how much room the disk of Postgres has; None: it is on another machine, and nobody knows."""
         self._database = database
         self._policy = policy
+        self.free_bytes = free_bytes
         self._tables: dict[int, tuple[float, Embeddings]] = {}  # version -> when it was looked up, and what was found
 
     def embed(self, version_id: int, encoder: Encoder, document_ids: Sequence[str] | None, progress: Progress) -> int:
@@ -77,8 +84,15 @@ class Index:
         """
         Build the complete index of a version: backfill, HNSW, catch-up.
 
-        Raises: FailStep when there are no documents, or the encoder does not fit.
+        Raises: FailStep when there are no documents, the encoder does not fit, or the disk cannot hold the index;
+            Retry while another process prepares it, or drops its index.
         """
+        busy = Retry(f"Another process is at the index of version {version_id}; let it finish.")
+        with leased(self._database, f"index {version_id}", seconds=LEASE_SECONDS, busy=busy):
+            return self._prepare(version_id, encoder, progress)
+
+    def _prepare(self, version_id: int, encoder: Encoder, progress: Progress) -> Outcome:
+        self._require_room(history.version(self._database, version_id))
         embeddings = self._open(version_id, encoder)
         with self._database.connection() as connection:
             (row,) = connection.execute(sql.postgres["count_documents"])
@@ -116,12 +130,12 @@ class Index:
             readers = {"version_id": version_id, "index_id": index_id}
             (row,) = connection.execute(sql.postgres["other_readers"], readers)
         state = history.version(self._database, version_id).state
-        if state == "rejected" and not row["readers"]:
+        if state in ("rejected", "retired") and not row["readers"]:
             raise BadInput(
                 f"Version {version_id} searches the index of version {index_id}, which no longer follows the documents;"
                 f" `relevanced prepare {index_id}` first."
             )
-        if state in ("candidate", "rejected"):
+        if state in ("candidate", "rejected", "retired"):
             history.set_state(self._database, version_id, "prepared")
         self.catch_up(version_id, encoder)
         sentence = (
@@ -228,6 +242,21 @@ class Index:
             return []
         with self._reading(version_id) as connection:
             return self._embeddings(connection, version_id).score(connection, vector, document_ids)
+
+    def _require_room(self, version: Version) -> None:
+        """Refuse to begin what would fill the disk of Postgres, which stops more than this build."""
+        free = self.free_bytes()
+        if free is None or version.index_version_id is not None:
+            return
+        with self._database.connection() as connection:
+            (row,) = connection.execute(sql.postgres["document_sizes"])
+        size = index_size(row["documents"], version.dimension, m=self._policy.m, id_bytes=row["id_bytes"])
+        wanted = size.disk - history.index_sizes(self._database).get(version.version_id, 0)
+        if wanted > free:
+            raise FailStep(
+                f"The index of version {version.version_id} takes about {wanted / 1e6:,.0f} MB more, and the disk of"
+                f" Postgres has {free / 1e6:,.0f} MB left; `relevanced versions drop` removes indexes of old versions."
+            )
 
     @contextmanager
     def _reading(self, version_id: int) -> Iterator[Connection]:

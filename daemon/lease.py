@@ -7,15 +7,21 @@ Rows rather than advisory locks, which do not hold behind a PgBouncer that pools
 
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import psutil
 import psycopg
+import structlog
 from psycopg.rows import DictRow
 
 from relevanced import sql
 from relevanced.daemon.database import Database
-from relevanced.daemon.errors import StopDaemon
+from relevanced.daemon.errors import Retry, StopDaemon
+
+log = structlog.get_logger()
 
 
 class Lease:
@@ -57,6 +63,36 @@ class Lease:
                 f"Another process took over the {self._row['name']} while this one did not answer; what this one did "
                 "since is dropped, so start it again."
             )
+
+
+@contextmanager
+def leased(database: Database, name: str, *, seconds: float, busy: Exception) -> Iterator[Lease]:
+    """
+    Hold a lease for as long as the block takes, which may be hours: a thread of its own renews it.
+
+    Args:
+        busy: is raised while another holds it.
+    """
+    lease = Lease.acquire(database, name, seconds=seconds)
+    if lease is None:
+        raise busy
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(seconds / 3):
+            try:
+                lease.renew()
+            except Retry as error:
+                log.warning("lease not renewed", reason=str(error))
+
+    renewing = threading.Thread(target=renew, name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewing.join()
+        lease.release()
 
 
 def _this_process() -> str:

@@ -170,7 +170,9 @@ def _parts(stages: Stages) -> dict[str, int | None]:
     newer = [
         version.version_id
         for version in history.versions(stages.database)
-        if version.state != "rejected" and version.version_id > (live or 0) and version.version_id != previous
+        if version.state not in ("rejected", "retired")
+        and version.version_id > (live or 0)
+        and version.version_id != previous
     ]
     on_trial = serving.other_version_id if serving.trial_purpose == "promotion" else None
     challenger = on_trial or (asked["version_id"] if asked else None) or (newer[-1] if newer else None)

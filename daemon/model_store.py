@@ -121,6 +121,8 @@ class ModelStore:
         Returns: path inside the directory -> sha256.
         Raises: FailStep when a file was changed, added or removed, or when there is no manifest.
         """
+        if not directory.exists():
+            raise FailStep(f"{directory} is not there; the model was dropped, or its files lie elsewhere.")
         try:
             expected: dict[str, str] = json.loads((directory / MANIFEST).read_bytes())["files"]
             found = hashes(directory)
@@ -182,6 +184,11 @@ class ModelStore:
         """Make a directory that of a new version; what a killed attempt has left is replaced."""
         shutil.rmtree(self.directory(version_id), ignore_errors=True)
         return directory.rename(self.directory(version_id))
+
+    def remove(self, version_id: int) -> None:
+        """Delete the directory of a version; what a killed attempt has left of it goes too."""
+        self._forget(self.directory(version_id))
+        shutil.rmtree(self.directory(version_id), ignore_errors=True)
 
     def _same_model(self, fingerprint: str) -> Encoder | None:
         """Give the encoder of the same model without an adapter, if it is loaded; its weights need no memory twice."""

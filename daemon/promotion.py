@@ -5,6 +5,7 @@ In:  a verified version. Out: the pointer, moved in one statement, with its row 
 Search reads the pointer once per request.
 """
 
+import socket
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from relevanced import sql
 from relevanced.daemon import history
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
-from relevanced.daemon.records import Outcome, Serving
+from relevanced.daemon.keeping import RetentionPolicy, fresh_versions
+from relevanced.daemon.records import Outcome, Serving, Version
 
 Verb = Literal["promote", "rollback"]
 
@@ -20,8 +22,9 @@ Verb = Literal["promote", "rollback"]
 class Promotion:
     """Moves the pointer, forward and back."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, retention: RetentionPolicy | None = None) -> None:
         self._database = database
+        self._retention = retention or RetentionPolicy()
 
     def serving(self) -> Serving:
         """Read the pointer."""
@@ -78,18 +81,62 @@ class Promotion:
             f"Rolled back from version {live} to {previous}; `relevanced rollback` again returns to {live}.", change
         )
 
-    def _change(self, verb: Verb, actor: str, reason: str, expected: Mapping[str, Any]) -> dict[str, Any]:
-        """Move the pointer, write the history and wake the listeners, all or nothing."""
+    def rollback_to(self, version_id: int, *, actor: str, reason: str) -> Outcome:
+        """
+        Return to a version that was live at some time and follows the documents; see returning for one that does not.
+
+        Raises: BadInput when it never was live, is live, is not verified, or another change came first.
+        """
+        live = self.serving().live_version_id
+        version = self.require_lived(version_id)
+        if version.state != "verified":
+            raise BadInput(
+                f"Version {version_id} is {version.state}, and only a verified version can be live; "
+                f"{_REMEDY[version.state].format(version_id)}"
+            )
+        expected = {"version_id": version_id, "expected_live_version_id": live}
+        change = self._change("rollback", actor, reason, expected, statement="promote_version")
+        return Outcome(
+            f"Rolled back from version {live} to {version_id}; `relevanced rollback` returns to {live}.", change
+        )
+
+    def require_lived(self, version_id: int) -> Version:
+        """
+        Give a version that there is a way back to.
+
+        Raises: BadInput when it is live, or never was.
+        """
+        if self.serving().live_version_id == version_id:
+            raise BadInput(f"Version {version_id} is live already; nothing was changed.")
+        version = history.version(self._database, version_id)
+        if not any(row["live_version_id"] == version_id for row in history.serving_history(self._database)):
+            raise BadInput(
+                f"Version {version_id} was never live, so there is no way back; `relevanced promote {version_id}`."
+            )
+        return version
+
+    def _change(
+        self, verb: Verb, actor: str, reason: str, expected: Mapping[str, Any], statement: str | None = None
+    ) -> dict[str, Any]:
+        """
+        Move the pointer, write the history, retire what is too far back and wake the listeners, all or nothing.
+
+        Args:
+            statement: that moves the pointer; None: that of the verb.
+        """
         with self._database.connection() as connection:
-            row = connection.execute(sql.postgres[f"{verb}_version"], expected).fetchone()
+            connection.execute(sql.postgres["lock_serving"])
+            row = connection.execute(sql.postgres[statement or f"{verb}_version"], expected).fetchone()
             if row is None:
                 raise BadInput(
                     "Another change of the live version came first; nothing was changed. "
                     "`relevanced status` says what is live now."
                 )
-            connection.execute(
-                sql.postgres["note_serving_change"], {"verb": verb, "actor": actor, "reason": reason, **row}
-            )
+            noted = {"verb": verb, "actor": actor, "reason": reason, "host": socket.gethostname(), **row}
+            connection.execute(sql.postgres["note_serving_change"], noted)
+            changes = connection.execute(sql.postgres["serving_history"]).fetchall()
+            following = [row["live_version_id"], *fresh_versions(changes, self._retention.fresh)]
+            connection.execute(sql.postgres["retire_versions"], {"following": following})
             connection.execute(sql.postgres["tell_serving_change"], row)
         return {"live_version": row["live_version_id"], "previous_version": row["previous_version_id"]}
 
@@ -99,4 +146,5 @@ _REMEDY: Mapping[str, str] = {
     "candidate": "`relevanced prepare {0}`, then `relevanced verify {0}`.",
     "prepared": "`relevanced verify {0}` first.",
     "rejected": "`relevanced prepare {0}`, then `relevanced verify {0}`, would check it anew.",
+    "retired": "it no longer follows the documents; `relevanced rollback --to {0}` builds its index again.",
 }

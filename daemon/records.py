@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 Step = Literal["mine", "train", "gate", "index", "verify", "promote", "ended"]
 Verdict = Literal["done", "nothing", "accepted", "rejected", "inconclusive", "failed", "trial", "waiting"]
-VersionState = Literal["candidate", "prepared", "verified", "rejected"]
+VersionState = Literal["candidate", "prepared", "verified", "rejected", "retired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Version:
     A model version as the `version` table has it; `directory` holds its files.
 
     index_version_id: whose index it searches, since it only turns the vectors of the queries; None: its own.
+    model_dropped_at: when its files were deleted, by retention or by hand; None: they are there.
     """
 
     version_id: int
@@ -68,6 +69,7 @@ class Version:
     created_at: datetime
     manifest: Mapping[str, Any]
     index_version_id: int | None = None
+    model_dropped_at: datetime | None = None
 
     @property
     def index_id(self) -> int:

@@ -23,6 +23,7 @@ from relevanced.daemon.cycle import begin_cycle, last_cycle, open_cycle
 from relevanced.daemon.errors import BadInput, FailStep, Interrupted, Retry
 from relevanced.daemon.following import follow
 from relevanced.daemon.records import Cycle
+from relevanced.daemon.retention import retain
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.threads import Threads
 from relevanced.daemon.tryout import check_trial
@@ -130,13 +131,19 @@ class Scheduler:
             self._threads.fail("scheduler", error)
 
     def keep_up(self) -> None:
-        """Write the log into few files, without what is too old."""
+        """Write the log into few files, without what is too old, and drop the indexes of old versions."""
         try:
             stages = self._stages
             outcome = keep_up(stages.database, stages.log_store, stages.privacy, self._clock.now(), lambda *_: None)
             log.info(outcome.sentence)
         except (BadInput, Retry) as error:
             log.warning("upkeep of the log waits", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._threads.fail("scheduler", error)
+        try:
+            log.info(retain(self._stages.database, self._stages.models, self._stages.retention).sentence)
+        except (BadInput, Retry) as error:
+            log.warning("retention waits", reason=str(error))
         except Exception as error:  # noqa: BLE001 - as above
             self._threads.fail("scheduler", error)
 

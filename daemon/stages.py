@@ -10,6 +10,7 @@ from relevanced.daemon.database import Database
 from relevanced.daemon.gate import GatePolicy
 from relevanced.daemon.holdout import HoldoutPolicy
 from relevanced.daemon.index import Index
+from relevanced.daemon.keeping import RetentionPolicy
 from relevanced.daemon.log_store import LogStore
 from relevanced.daemon.model_store import ModelStore
 from relevanced.daemon.pooling import PoolingPolicy
@@ -47,6 +48,7 @@ class Stages:
     trial: TrialPolicy
     reranker: RerankerPolicy
     privacy: PrivacyPolicy
+    retention: RetentionPolicy
     tuned: Tuned
     min_triplets: int
     gate_documents: int

@@ -6,6 +6,7 @@ In:  Postgres and the log store. Out: one mapping, ready for JSON, and its sente
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC
 from typing import Any
 
 from rich.table import Table
@@ -137,8 +138,27 @@ def _how_far(steps: list[Mapping[str, Any]]) -> str:
     return f": {progress['label']}, {progress['done']:,} of {progress['total']:,}{detail}"
 
 
-def version_sentences(version: Version, serving: Serving, prices: PricesPolicy) -> Iterator[str]:
-    """Tell how one version was made, how good it is, and what it has cost."""
+def change_sentence(change: Mapping[str, Any]) -> str:
+    """Say who changed what is live, when, from where, and why."""
+    before = f" in place of {change['previous_version_id']}" if change["previous_version_id"] is not None else ""
+    verb = {"promote": "Promoted", "rollback": "Rolled back to"}[change["verb"]]
+    host = f" on {change['host']}" if change["host"] else ""
+    when = change["changed_at"].astimezone(UTC)
+    return (
+        f"{when:%Y-%m-%d %H:%M:%S} UTC: {verb} version {change['live_version_id']}{before}, by {change['actor']}{host}:"
+        f" {change['reason']}"
+    )
+
+
+def version_sentences(
+    version: Version, serving: Serving, prices: PricesPolicy, lineage: Mapping[str, Any]
+) -> Iterator[str]:
+    """
+    Tell how one version was made, how good it is, what became of it, and what it has cost.
+
+    Args:
+        lineage: as history.lineage gives it.
+    """
     manifest, number = version.manifest, version.version_id
     role = {serving.live_version_id: "live", serving.previous_version_id: "previous"}.get(number, version.state)
     made = f"{version.created_at:%Y-%m-%d %H:%M}"
@@ -163,14 +183,37 @@ def version_sentences(version: Version, serving: Serving, prices: PricesPolicy) 
     metrics = manifest.get("metrics", {})
     if metrics.get("ndcg@10") is not None:
         yield f"At its gate it reached NDCG@10 {metrics['ndcg@10']:.3f}."
+    if lineage["parents"]:
+        yield f"Live when it was made, and before that: version {', '.join(map(str, lineage['parents']))}."
+    yield from lineage["verdicts"].values()
+    yield _index_sentence(version, lineage)
+    yield from map(change_sentence, lineage["changes"])
     yield from cost_sentences(manifest.get("cost", {}), prices)
     if "mining" in manifest:
         yield f"`relevanced reproduce {number}` makes it once more, to see whether it comes out the same."
 
 
-def versions_table(versions: Sequence[Version], serving: Serving) -> Table:
-    """The versions as a table, the youngest first."""
-    table = Table("version", "", "state", "made", "from", "NDCG@10", "triplets")
+def _index_sentence(version: Version, lineage: Mapping[str, Any]) -> str:
+    number, size = version.version_id, lineage["index_bytes"]
+    whose = (
+        "Its index" if lineage["index_version"] == number else f"The index of version {version.index_id}, its own too,"
+    )
+    if version.model_dropped_at is not None:
+        return f"Its model was dropped {version.model_dropped_at:%Y-%m-%d %H:%M}, so no index can be built for it."
+    if size is None:
+        return f"It has no index; `relevanced prepare {number}` builds one."
+    follows = "follows" if version.state in ("prepared", "verified") else "does not follow"
+    return f"{whose} takes {size / 1e6:,.1f} MB and {follows} the documents."
+
+
+def versions_table(versions: Sequence[Version], serving: Serving, sizes: Mapping[int, int]) -> Table:
+    """
+    The versions as a table, the youngest first.
+
+    Args:
+        sizes: bytes of the indexes that there are.
+    """
+    table = Table("version", "", "state", "made", "from", "NDCG@10", "triplets", "index")
     roles = {serving.live_version_id: "live", serving.previous_version_id: "previous"}
     for version in sorted(versions, key=lambda version: -version.version_id):
         metrics = version.manifest.get("metrics", {})
@@ -182,5 +225,12 @@ def versions_table(versions: Sequence[Version], serving: Serving) -> Table:
             str(version.manifest.get("base", "")),
             f"{metrics['ndcg@10']:.3f}" if metrics.get("ndcg@10") is not None else "",
             f"{sum(version.manifest.get('triplets', {}).values()) or '':}",
+            _index_words(version, sizes.get(version.index_id)),
         )
     return table
+
+
+def _index_words(version: Version, size: int | None) -> str:
+    if size is None:
+        return "none, and no model" if version.model_dropped_at is not None else "none"
+    return f"{size / 1e6:,.1f} MB"

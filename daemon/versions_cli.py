@@ -1,10 +1,11 @@
 """
-The commands `versions`, `versions show`, `versions export` and `versions import`.
+The commands `versions`, `versions show`, `versions at`, `versions drop`, `versions export` and `versions import`.
 
 In:  options. Out: a table, sentences, or JSON; and a version's files, out or in.
 """
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,10 @@ def versions(context: typer.Context, as_json: Json = False) -> None:
       relevanced versions export 2 --to ./model    its files, for other tools
 
       relevanced versions import ./model           a model made elsewhere
+
+      relevanced versions at 2026-01-31T09:00Z     what was live then
+
+      relevanced versions drop                     what [retention] no longer keeps
     """
     from relevanced.daemon import history
     from relevanced.daemon.status import versions_table
@@ -47,10 +52,12 @@ def versions(context: typer.Context, as_json: Json = False) -> None:
         return
     with opened(context) as parts:
         known, serving = history.versions(parts.database), parts.promotion.serving()
+        sizes = history.index_sizes(parts.database)
         if as_json:
-            say_json({"versions": [asdict(version) for version in known], "serving": asdict(serving)})
+            rows = [{**asdict(version), "index_bytes": sizes.get(version.index_id)} for version in known]
+            say_json({"versions": rows, "serving": asdict(serving)})
         else:
-            out.print(versions_table(known, serving))
+            out.print(versions_table(known, serving, sizes))
 
 
 @versions_app.command()
@@ -60,7 +67,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """
-    Tell how a version was made, how good it is, and what it has cost: seconds, and money where [prices] are set.
+    Tell how a version was made, how good it is, when it was live, and what it has cost: seconds, and money where
+    [prices] are set.
 
     Example:
 
@@ -72,13 +80,81 @@ def show(
 
     with opened(context) as parts:
         version, serving = history.version(parts.database, number), parts.promotion.serving()
-        prices = parts.settings.prices
+        prices, lineage = parts.settings.prices, history.lineage(parts.database, number)
         if as_json:
             cost = cost_numbers(version.manifest.get("cost", {}), prices)
-            say_json({**asdict(version), "cost": cost, "serving": asdict(serving)})
+            say_json({**asdict(version), "cost": cost, "lineage": lineage, "serving": asdict(serving)})
             return
-        for sentence in version_sentences(version, serving, prices):
+        for sentence in version_sentences(version, serving, prices, lineage):
             say(sentence)
+
+
+@versions_app.command()
+def at(
+    context: typer.Context,
+    time: Annotated[str, typer.Argument(metavar="TIME", help="ISO 8601; UTC where it names no zone.")],
+    as_json: Json = False,
+) -> None:
+    """
+    Say which version was live at a time, and who had made it so.
+
+    Examples:
+
+      relevanced versions at 2026-01-31
+
+      relevanced versions at 2026-01-31T09:00+01:00
+    """
+    from relevanced.daemon import history
+    from relevanced.daemon.status import change_sentence
+
+    moment = _moment(time)
+    with opened(context) as parts:
+        change = history.change_before(parts.database, moment)
+        if as_json:
+            say_json({"moment": moment, "live_version": change["live_version_id"], "change": change})
+            return
+        say(f"Version {change['live_version_id']} was live at {moment:%Y-%m-%d %H:%M:%S %Z}.")
+        say(change_sentence(change))
+
+
+@versions_app.command()
+def drop(
+    context: typer.Context,
+    number: Annotated[
+        int | None, typer.Argument(help="Number of the version; left out: what [retention] no longer keeps.", min=1)
+    ] = None,
+    model: Annotated[bool, typer.Option("--model", help="Delete the files of its model too.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option(metavar="vN", help="Its name, typed: for one that a rollback may return to.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Drop the index of a version; the model stays, and `prepare` builds the index again, unless --model is given.
+
+    The live version, one on trial, one that waits for approval, and what a cycle works on cannot be dropped.
+
+    Examples:
+
+      relevanced versions drop                    as the daemon's upkeep does every night
+
+      relevanced versions drop 3
+
+      relevanced versions drop 4 --confirm v4     what a rollback would return to
+    """
+    from relevanced.daemon import retention
+
+    with opened(context) as parts:
+        policy = parts.settings.retention
+        if number is None:
+            if model or confirm is not None:
+                raise BadInput(
+                    "--model and --confirm are about one version; name it, as in `relevanced versions drop 3`."
+                )
+            outcome = retention.retain(parts.database, parts.models, policy)
+        else:
+            outcome = retention.drop(parts.database, parts.models, policy, number, model=model, confirmed=confirm)
+        say_outcome(as_json, outcome.sentence, outcome.numbers)
 
 
 @versions_app.command("export")
@@ -155,6 +231,14 @@ def import_(
     with opened(context) as parts:
         outcome = import_version(parts.stages, policy, licence)
         say_outcome(as_json, outcome.sentence, outcome.numbers)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"{text} is no time; write one as in 2026-01-31 or 2026-01-31T09:00+01:00.") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _export(parts: Parts, version: Version, to: str, licence: str | None, public: bool, name: str) -> Outcome:

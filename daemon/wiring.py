@@ -5,6 +5,7 @@ In:  the state directory and the settings. Out: Parts; cli, daemon and rehearsal
 Each part is made when first asked for, so that `relevanced status` does not wait for torch.
 """
 
+import shutil
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -53,11 +54,11 @@ class Parts:
 
     @cached_property
     def index(self) -> Index:
-        return Index(self.database, self.settings.index)
+        return Index(self.database, self.settings.index, self._free_bytes)
 
     @cached_property
     def promotion(self) -> Promotion:
-        return Promotion(self.database)
+        return Promotion(self.database, self.settings.retention)
 
     @cached_property
     def sink(self) -> ClosableSink:
@@ -161,11 +162,16 @@ class Parts:
             trial=self.settings.trial,
             reranker=self.settings.reranker,
             privacy=self.settings.privacy,
+            retention=self.settings.retention,
             tuned=self.tuned,
             min_triplets=self.settings.schedule.min_triplets,
             gate_documents=self.settings.schedule.gate_documents,
             read_corpus=read_corpus,
         )
+
+    def _free_bytes(self) -> int | None:
+        """Room on the disk of the embedded Postgres; an operator's server may be anywhere."""
+        return None if self.settings.database_url else shutil.disk_usage(self.home).free
 
     def close(self) -> None:
         """Close what was opened, the readers before what they read from."""

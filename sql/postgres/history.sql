@@ -1,11 +1,12 @@
 -- versions --
 -- Every version, the oldest first.
-SELECT version_id, parent_version_id, state, directory, fingerprint, dimension, created_at, manifest, index_version_id
+SELECT version_id, parent_version_id, state, directory, fingerprint, dimension, created_at, manifest, index_version_id,
+       model_dropped_at
   FROM relevanced.version ORDER BY version_id;
 
 -- serving_history --
 -- What was live when, who changed it and why, the newest change first.
-SELECT serving_history_id, changed_at, verb, live_version_id, previous_version_id, actor, reason
+SELECT serving_history_id, changed_at, verb, live_version_id, previous_version_id, actor, reason, host
   FROM relevanced.serving_history ORDER BY serving_history_id DESC;
 
 -- cycles --

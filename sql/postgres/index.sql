@@ -17,8 +17,8 @@ UPDATE relevanced.version AS owner
                                     ELSE pg_snapshot_xmin(pg_current_snapshot()) END,
        outbox_position = CASE WHEN shared THEN outbox_position ELSE 0 END
   FROM (SELECT EXISTS (SELECT FROM relevanced.version
-                        WHERE index_version_id = %(version_id)s AND state <> 'rejected') AS shared) AS others
- WHERE version_id = %(version_id)s AND state IN ('candidate', 'rejected');
+                        WHERE index_version_id = %(version_id)s AND state NOT IN ('rejected', 'retired')) AS shared) AS others
+ WHERE version_id = %(version_id)s AND state IN ('candidate', 'rejected', 'retired');
 
 -- index_of_version --
 -- Whose index a version searches, once its model is there, and how many candidates it looks at.
@@ -30,7 +30,7 @@ SELECT coalesce(index_version_id, version_id) AS index_id, ef_search FROM releva
 SELECT count(*) AS readers FROM relevanced.version
  WHERE version_id <> %(version_id)s
    AND (version_id = %(index_id)s AND state IN ('prepared', 'verified')
-        OR index_version_id = %(index_id)s AND state <> 'rejected');
+        OR index_version_id = %(index_id)s AND state NOT IN ('rejected', 'retired'));
 
 -- count_missing --
 -- How many documents, of some or of all, have no vector of their present content.
@@ -115,7 +115,7 @@ DELETE FROM relevanced.outbox AS change
    AND NOT EXISTS (SELECT FROM relevanced.version AS owner
                      JOIN relevanced.version AS reader
                        ON owner.version_id = coalesce(reader.index_version_id, reader.version_id)
-                    WHERE reader.state <> 'rejected'
+                    WHERE reader.state NOT IN ('rejected', 'retired')
                       AND (owner.outbox_transaction_id, owner.outbox_position)
                           < (change.transaction_id, change.position));
 

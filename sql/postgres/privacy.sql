@@ -27,7 +27,7 @@ DELETE FROM relevanced.privacy_key AS old
 SELECT (manifest->>'snapshot_id')::bigint
   FROM relevanced.version
  WHERE manifest->>'snapshot_id' IS NOT NULL
-   AND (state IN ('prepared', 'verified')
+   AND (state IN ('prepared', 'verified') OR state = 'retired' AND model_dropped_at IS NULL
         OR version_id IN (SELECT unnest(ARRAY[live_version_id, previous_version_id]) FROM relevanced.serving));
 
 -- trained_versions --

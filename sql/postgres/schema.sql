@@ -7,7 +7,7 @@ CREATE TABLE migration (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE TYPE version_state AS ENUM ('candidate', 'prepared', 'verified', 'rejected');
+CREATE TYPE version_state AS ENUM ('candidate', 'prepared', 'verified', 'rejected', 'retired');
 CREATE TYPE cycle_step_name AS ENUM ('mine', 'train', 'gate', 'index', 'verify', 'promote', 'ended');
 CREATE TYPE step_verdict AS ENUM ('done', 'nothing', 'accepted', 'rejected', 'inconclusive', 'failed', 'trial', 'waiting');
 CREATE TYPE serving_verb AS ENUM ('promote', 'rollback');
@@ -75,6 +75,7 @@ CREATE TABLE version (
     -- A version that only turns the vectors of the queries searches the index of the one that it builds on; null: its own.
     index_version_id bigint REFERENCES version,
     ef_search integer CHECK (ef_search > 0),  -- candidates of a search, chosen by verify; null: as the config says
+    model_dropped_at timestamptz,  -- the files of its model were deleted; null while they are there
     CHECK ((directory IS NULL) = (fingerprint IS NULL)),
     CHECK ((directory IS NULL) = (dimension IS NULL)),
     CHECK (state IN ('candidate', 'rejected') OR directory IS NOT NULL),
@@ -97,7 +98,8 @@ CREATE TABLE serving_history (
     live_version_id bigint NOT NULL REFERENCES version,
     previous_version_id bigint REFERENCES version,
     actor text NOT NULL,
-    reason text NOT NULL
+    reason text NOT NULL,
+    host text                      -- from which machine; null for changes that older releases made
 );
 
 -- Two versions whose answers are interleaved for a share of the sessions. `promotion` tries a candidate before it is
