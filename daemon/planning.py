@@ -24,6 +24,7 @@ from relevanced.daemon.sizing import index_size
 
 PROBED: Final = 64  # documents that are encoded to see how long that takes
 WARMED: Final = 8  # before that, since the first ones pay for what is done once
+SPARE_MB: Final = 4  # pgvector sets 3 aside where several processes build, and takes memory by the MB
 ENOUGH_ROWS: Final = 1000  # of an index whose build says how fast the next will be
 # Where no build has been measured: vectors of 384 dimensions a second on 2 cores, into a new HNSW and into one that is
 # there. More dimensions take longer in proportion.
@@ -66,7 +67,7 @@ class Plan:
     @property
     def build_memory_needed_mb(self) -> int:
         """What build_memory_mb has to be for the graph to fit."""
-        return int(-(-self.graph_bytes // (1 << 20)))
+        return (self.graph_bytes >> 20) + SPARE_MB if self.graph_bytes else 0
 
     def numbers(self) -> dict[str, Any]:
         """The plan for machines."""
