@@ -171,15 +171,16 @@ def _seconds_each(database: Database, encoder: Encoder) -> float:
 
 
 def _measured_rate(database: Database, dimension: int, documents: int) -> float | None:
-    """Vectors a second of the latest build of an HNSW of this dimension, if any was large enough to tell."""
-    if documents < ENOUGH_ROWS:
-        return None
+    """Vectors a second of building an HNSW of this dimension, if any was large enough to tell."""
     stored = history.index_sizes(database)
-    for version in reversed(history.versions(database)):
-        seconds = version.manifest.get("cost", {}).get("hnsw", {}).get(POSTGRES)
-        if version.version_id in stored and version.dimension == dimension and seconds:
-            return documents / float(seconds)
-    return None
+    spent = [
+        float(version.manifest.get("cost", {}).get("hnsw", {}).get(POSTGRES, 0.0))
+        for version in history.versions(database)
+        if version.version_id in stored and version.dimension == dimension
+    ]
+    # Seconds add up where one was built several times, so that the least are the likeliest to be those of one build.
+    seconds = min(filter(None, spent), default=None)
+    return documents / seconds if seconds and documents >= ENOUGH_ROWS else None
 
 
 def _bytes(count: int) -> str:

@@ -1,10 +1,12 @@
 """Which versions follow, which keep index and model, and the way back to those that do not; with a real Postgres."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from relevanced import sql
 from relevanced.daemon import history
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
@@ -102,6 +104,22 @@ def test_a_prepared_retired_version_follows_until_the_next_change(world: World) 
     (newest, *_) = history.serving_history(world.database)
     assert (newest["verb"], newest["live_version_id"], newest["previous_version_id"]) == ("rollback", 2, 4)
     assert newest["host"]
+
+
+def test_what_is_retired_while_another_change_waits_is_not_made_live(world: World) -> None:
+    """The state is read after the wait for the other change, and not before it."""
+    live = world.promoted()
+    other = world.verified()
+    with ThreadPoolExecutor(1) as threads, world.database.connection() as connection:
+        connection.execute(sql.postgres["lock_serving"])
+        connection.execute("UPDATE relevanced.version SET state = 'retired' WHERE version_id = %s", [other])
+        waiting = threads.submit(world.promotion.promote, other, actor="ada", reason="")
+        while not world.execute("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            assert not waiting.done()
+        connection.commit()
+        with pytest.raises(BadInput, match="Another change of the live version came first"):
+            waiting.result()
+    assert world.promotion.serving().live_version_id == live
 
 
 def test_there_is_no_way_back_to_what_never_was_live(world: World) -> None:
