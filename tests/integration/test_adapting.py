@@ -364,7 +364,7 @@ def test_a_cycle_promotes_the_adapter_and_builds_no_index_where_that_is_enough(p
     assert sentences["promote"].startswith("Promoted version 2 in place of 1")
     assert parts.promotion.serving() == Serving(2, 1)
     assert history.version(parts.database, 3).state == "rejected"
-    table = versions_table(history.versions(parts.database), parts.promotion.serving())
+    table = versions_table(history.versions(parts.database), parts.promotion.serving(), {1: 5_000_000})
     assert list(table.columns[2].cells) == ["rejected", "verified, on the index of 1", "verified"]
     # The gate has encoded the documents with the full fine-tuning, to compare it; of the adapter there is nothing.
     assert tables(parts) == ["embeddings_v1", "embeddings_v3"]

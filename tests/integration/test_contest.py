@@ -249,7 +249,7 @@ def test_scores_are_mapped_to_the_base_versions_scale(town: Town) -> None:
 def test_a_holdout_without_a_relevant_document_decides_nothing_and_breaks_no_table(town: Town) -> None:
     found = town.contest(by_hash(HASHED, grade=0.1))
     assert (found.verdict, found.numbers["ndcg@10"], found.numbers["tests"]) == ("inconclusive", None, 0)
-    versions_table(history.versions(town.parts.database), town.parts.promotion.serving())
+    versions_table(history.versions(town.parts.database), town.parts.promotion.serving(), {})
 
 
 def test_each_test_may_err_less_than_the_one_before_until_a_promotion(town: Town) -> None:
