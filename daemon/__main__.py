@@ -20,6 +20,7 @@ def main() -> None:
     # processes on two cores then do four times as much.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")  # memory stays flat; see training.py
     keep_libraries_offline()  # what is fetched, hub.py fetches
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
