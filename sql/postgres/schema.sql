@@ -74,8 +74,8 @@ CREATE TABLE version (
     created_at timestamptz NOT NULL DEFAULT now(),
     -- A version that only turns the vectors of the queries searches the index of the one that it builds on; null: its own.
     index_version_id bigint REFERENCES version,
-    ef_search integer CHECK (ef_search > 0),  -- candidates of a search, chosen by verify; null: as the config says
     model_dropped_at timestamptz,  -- the files of its model were deleted; null while they are there
+    ef_search integer CHECK (ef_search > 0),  -- candidates of a search, chosen by verify; null: as the config says
     CHECK ((directory IS NULL) = (fingerprint IS NULL)),
     CHECK ((directory IS NULL) = (dimension IS NULL)),
     CHECK (state IN ('candidate', 'rejected') OR directory IS NOT NULL),
