@@ -21,7 +21,7 @@ print(*sum(declared["project"]["optional-dependencies"].values(), sum(lists, [])
 endef
 export REQUIREMENTS
 
-.PHONY: help demo test check browser bench-adapter bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes bench-index bench-forgetting format clean
+.PHONY: help demo test check browser bench-adapter bench-gate bench-ingest bench-propensities bench-judgments bench-train bench-encode bench-recipes bench-index bench-forgetting bench-promotion format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ bench-forgetting: .venv/.built ## what versions forget, of DATA="DOMAIN GENERAL"
 
 bench-index: .venv/.built ## 100,000 given vectors to an index, beside a bare COPY and CREATE INDEX
 	$(BIN)/python -m tests.bench.index
+
+bench-promotion: .venv/.built ## 20,000 searches over two replicas while versions are prepared, promoted and rolled back
+	$(BIN)/python -m tests.bench.promotion
 
 bench-recipes: .venv/.built ## DATA="DIRECTORY...": NDCG@10 of both loops on data sets in BEIR layout, three seeds
 	$(BIN)/python -m tests.bench.recipes $(DATA) --seeds 3 --recipes "default;complete rows;trainer;matryoshka"

@@ -226,13 +226,16 @@ def cycle_run(context: typer.Context, as_json: Json = False) -> None:
 def up(
     context: typer.Context,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; else [serving] port.")] = None,
+    search_only: Annotated[
+        bool, typer.Option(help="Serve the API alone, beside another `up` that does the rest.")
+    ] = False,
 ) -> None:
     """Run consumers, scheduler and search API together until Ctrl-C."""
     from relevanced.daemon.up import Daemon
 
     overrides = {"serving": {"port": port}} if port is not None else {}
     with opened(context, overrides) as parts:
-        Daemon(parts).run()
+        Daemon(parts, search_only=search_only).run()
 
 
 @app.command()
@@ -280,10 +283,10 @@ Reason = Annotated[str, typer.Option(help="Why; it stands in the history.")]
 
 @app.command()
 def promote(context: typer.Context, number: Number, reason: Reason = "by hand", as_json: Json = False) -> None:
-    """Put a verified version in place of the live one."""
+    """Put a verified version in place of the live one, once each process that searches has it loaded."""
     from relevanced.daemon.tryout import observe
 
-    with opened(context) as parts:
-        outcome = parts.promotion.promote(number, actor=getpass.getuser(), reason=reason)
+    with opened(context) as parts, progress_bars() as progress:
+        outcome = parts.promotion.promote(number, actor=getpass.getuser(), reason=reason, progress=progress)
         observed = observe(parts.stages) if "previous_version" in outcome.numbers else ""  # else it was live already
         say_outcome(as_json, outcome.sentence + observed, outcome.numbers)

@@ -35,6 +35,7 @@ from relevanced.daemon.model_store import ModelPolicy
 from relevanced.daemon.own_table import DocumentsPolicy
 from relevanced.daemon.pooling import PoolingPolicy
 from relevanced.daemon.privacy import PrivacyPolicy
+from relevanced.daemon.promotion import PromotionPolicy
 from relevanced.daemon.recipe import TrainingPolicy
 from relevanced.daemon.reranking import RerankerPolicy
 from relevanced.daemon.search import SearchPolicy
@@ -123,6 +124,7 @@ class Settings(BaseSettings):
     llm: LlmPolicy = Field(default_factory=LlmPolicy)
     index: IndexPolicy = Field(default_factory=IndexPolicy)
     retention: RetentionPolicy = Field(default_factory=RetentionPolicy)
+    promotion: PromotionPolicy = Field(default_factory=PromotionPolicy)
     schedule: SchedulePolicy = Field(default_factory=SchedulePolicy)
     prices: PricesPolicy = Field(default_factory=PricesPolicy)
     privacy: PrivacyPolicy = Field(default_factory=PrivacyPolicy)

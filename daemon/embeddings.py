@@ -127,6 +127,10 @@ class Embeddings:
         rows = connection.execute(self._statement("score_embeddings"), parameters)
         return [Hit(place, version_id=self.version_id, **row) for place, row in enumerate(rows, start=1)]
 
+    def prewarm(self, connection: Connection) -> None:
+        """Have the server read the HNSW into its memory."""
+        connection.execute(sql.postgres["prewarm_index"], {"index": f"relevanced.{self.hnsw}"})
+
     def plan(self, connection: Connection, vectors: Vectors, k: int) -> str:
         """Ask Postgres how it would answer such a search; JSON as text."""
         connection.execute(sql.postgres["set_search"], {"ef_search": str(self.ef_search)})

@@ -147,6 +147,11 @@ def lineage(database: Database, version_id: int) -> dict[str, Any]:
     }
 
 
+def replicas(database: Database) -> list[dict[str, Any]]:
+    """The processes that search, and those that have stopped within the hour: what each answers with and has loaded."""
+    return _rows(database, "replicas")
+
+
 def cycles(database: Database) -> list[dict[str, Any]]:
     """Every cycle, the newest first."""
     return _rows(database, "cycles")

@@ -231,6 +231,13 @@ class Index:
         with self._reading(version_id) as connection:
             return self._embeddings(connection, version_id).search(connection, vectors, k)
 
+    def warm(self, version_id: int) -> None:
+        """Have the server read a version's index into its memory, where it has the means: pg_prewarm."""
+        with self._reading(version_id) as connection:
+            (row,) = connection.execute(sql.postgres["has_prewarm"])
+            if row["has_prewarm"]:
+                self._embeddings(connection, version_id).prewarm(connection)
+
     def score(self, version_id: int, vector: Vectors, document_ids: Sequence[str]) -> list[Hit]:
         """
         Score some documents by a query vector, best first; one that has no vector, or is no more, is left out.

@@ -10,8 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from threading import Lock
+from typing import Final
 
 import numpy as np
 import structlog
@@ -27,6 +28,8 @@ from relevanced.daemon.model_store import ModelStore
 from relevanced.daemon.ports import Encoder, Vectors
 from relevanced.daemon.records import Hit, Serving
 from relevanced.daemon.slots import DRAWN_FROM, DRAWN_FROM_DEEPER
+
+_WARMING_TEXTS: Final = 16  # one after another, so that requests are answered between them
 
 Rankings = Mapping[str, list[str]]  # text -> document_ids, best first
 
@@ -51,13 +54,38 @@ class Ranker:
         self._query_vectors = QueryVectors(cached_queries)
         self._opened: dict[int, Encoder] = {}
         self._scales: dict[int, Callable[[float], float | None]] = {}
+        self._held: frozenset[int] = frozenset()
+        self._changing = Lock()  # of what is opened; who only looks takes the mapping as it is
 
     def keep(self, version_ids: Collection[int | None]) -> None:
-        """Let go of the encoders of all other versions."""
-        self._opened = {
-            version_id: encoder for version_id, encoder in self._opened.items() if version_id in version_ids
-        }
-        self._scales = {version_id: scale for version_id, scale in self._scales.items() if version_id in version_ids}
+        """Let go of the encoders of all other versions but those held."""
+        kept = self._held.union(version_id for version_id in version_ids if version_id is not None)
+        if self._opened.keys() <= kept and self._scales.keys() <= kept:
+            return
+        with self._changing:
+            self._opened = {version_id: encoder for version_id, encoder in self._opened.items() if version_id in kept}
+            self._scales = {version_id: scale for version_id, scale in self._scales.items() if version_id in kept}
+
+    def hold(self, version_ids: Collection[int]) -> None:
+        """
+        Keep the encoders of these versions, whatever else is kept.
+
+        A request that was frozen since before a promotion keeps what it knows of; that shall not drop the new encoder.
+        """
+        self._held = frozenset(version_ids)
+
+    def warm(self, version_id: int) -> None:
+        """
+        Open a version that does not answer yet, and bring into memory what its first answers will read.
+
+        The last texts that were asked are asked of it too: their vectors are then known, and the hottest part of the
+        index is in the server's memory.
+
+        Raises: as encoder; BadInput when the version has no index.
+        """
+        self._index.warm(version_id)
+        for text in self._query_vectors.recent(_WARMING_TEXTS) or ["a first search"]:
+            self.runs(version_id, [text], 10)
 
     def encoder(self, version_id: int) -> Encoder:
         """
@@ -65,10 +93,12 @@ class Ranker:
 
         Raises: FailStep when its files are not as they were, StopDaemon when it did not make the version's vectors.
         """
-        opened = self._opened
-        if version_id not in opened:
-            opened = self._opened = {**opened, version_id: self._open(version_id)}
-        return opened[version_id]
+        encoder = self._opened.get(version_id)
+        if encoder is None:
+            encoder = self._open(version_id)  # outside the lock, since it may take seconds
+            with self._changing:
+                self._opened = {**self._opened, version_id: encoder}
+        return encoder
 
     def runs(self, version_id: int, texts: Sequence[str], k: int) -> dict[str, list[Hit]]:
         """Rank by one version: text -> the k nearest documents; `texts` are distinct."""
@@ -78,10 +108,12 @@ class Ranker:
 
     def _calibrated(self, version_id: int, hits: Sequence[Hit]) -> list[Hit]:
         """Say what the scores are worth on the base version's scale."""
-        scales = self._scales
-        if version_id not in scales:
-            scales = self._scales = {**scales, version_id: self._scale(version_id)}
-        return [replace(hit, calibrated_score=scales[version_id](hit.score)) for hit in hits]
+        scale = self._scales.get(version_id)
+        if scale is None:
+            scale = self._scale(version_id)
+            with self._changing:
+                self._scales = {**self._scales, version_id: scale}
+        return [replace(hit, calibrated_score=scale(hit.score)) for hit in hits]
 
     def _scale(self, version_id: int) -> Callable[[float], float | None]:
         if version_id == history.first_number(self._database):
@@ -165,6 +197,12 @@ class QueryVectors:
         self._size = size
         self._vectors: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
         self._lock = Lock()
+
+    def recent(self, most: int) -> list[str]:
+        """Give the texts that were asked last, the last first, each once."""
+        with self._lock:
+            # A text that two versions were asked is there twice.
+            return list(dict.fromkeys(text for _, text in islice(reversed(self._vectors), 2 * most)))[:most]
 
     def of(self, texts: Sequence[str], encoder: Encoder) -> Vectors:
         """Return float32 (n_texts, dimension), of the encoder's space; `texts` are distinct."""

@@ -125,7 +125,7 @@ class Scheduler:
             outcome = check_trial(self._stages, self._clock.now())
             if outcome is not None:
                 log.info(outcome.sentence)
-        except (BadInput, Retry) as error:
+        except (BadInput, FailStep, Retry) as error:
             log.warning("trial waits", reason=str(error))
         except Exception as error:  # noqa: BLE001 - as above
             self._threads.fail("scheduler", error)

@@ -143,14 +143,26 @@ class Search:
         self._ranker.encoder(version_id)
         return version_id
 
+    def hold(self, version_ids: Collection[int]) -> None:
+        """Keep these versions' encoders too, once they are loaded; see replica."""
+        self._ranker.hold(version_ids)
+
+    def warm(self, version_id: int) -> None:
+        """
+        Make a version ready that does not answer yet: its encoder loaded, its index in memory.
+
+        Raises: BadInput, FailStep or StopDaemon when it cannot answer; Retry when Postgres is away.
+        """
+        self._ranker.warm(version_id)
+
     def _serving(self) -> Serving:
         """Read the pointer once; the caller stays with what it said, whatever is promoted meanwhile."""
         serving = self._promotion.serving()
         if serving.live_version_id is None:
             raise NoLiveVersion("No version is live yet; `relevanced documents load FILE` makes the first.")
-        # One replica after another learns of a promotion, and of a trial's end; what is not asked any more goes.
-        asked = [serving.live_version_id, serving.other_version_id]
-        self._ranker.keep([*asked, serving.previous_version_id] if self._exploration.slot_share else asked)
+        # One replica after another learns of a promotion, and of a trial's end; what is not asked any more goes. The
+        # version before stays, so that a rollback need not wait for its model.
+        self._ranker.keep([serving.live_version_id, serving.other_version_id, serving.previous_version_id])
         return serving
 
     def _mixed(self, requests: Sequence[SearchRequest], serving: Serving) -> set[int]:

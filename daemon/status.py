@@ -39,6 +39,7 @@ def status_of(database: Database, log_store: LogStore, recipe: Found | None = No
         "live_version": serving.live_version_id,
         "previous_version": serving.previous_version_id,
         "last_change": changes[0] if changes else None,
+        "replicas": history.replicas(database),
         "trial": next((row for row in trials(database) if row["ended_at"] is None), None),
         "waiting": waiting(database),
         "running_cycle": {"cycle_id": running.cycle_id, "step": running.step, "steps": steps} if running else None,
@@ -72,6 +73,7 @@ def status_sentences(status: Mapping[str, Any]) -> Iterator[str]:
         )
     if status["previous_version"] is not None:
         yield f"`relevanced rollback` returns to version {status['previous_version']}."
+    yield from map(_replica_sentence, status["replicas"])
     if trial := status["trial"]:
         yield trial_sentence(trial)
     row = status["waiting"]
@@ -127,6 +129,15 @@ def trial_sentence(trial: Mapping[str, Any]) -> str:
     return (
         f"Version {trial['other_version_id']} is on trial against version {trial['live_version_id']} since"
         f" {trial['started_at']:%Y-%m-%d %H:%M}: {so_far}."
+    )
+
+
+def _replica_sentence(replica: Mapping[str, Any]) -> str:
+    answering, loaded = replica["answering_version_id"], " and ".join(map(str, replica["ready_version_ids"])) or "none"
+    failed = "".join(f" Version {number} cannot be loaded: {why}" for number, why in replica["failures"].items())
+    return (
+        f"Replica {replica['process']}, heard of {replica['silent_seconds']:,.0f} s ago, answers by version"
+        f" {answering or 'none'}; loaded: {loaded}.{failed}"
     )
 
 

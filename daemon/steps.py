@@ -148,7 +148,8 @@ def promote(stages: Stages, cycle: Cycle, progress: Progress) -> Outcome:
         return begin_trial(stages, candidate.version_id, "promotion")
     if stages.gate.approval == "manual":
         return ask(stages, candidate.version_id, gate_row["sentence"])
-    outcome = stages.promotion.promote(candidate.version_id, actor=actor, reason=gate_row["sentence"])
+    reason = gate_row["sentence"]
+    outcome = stages.promotion.promote(candidate.version_id, actor=actor, reason=reason, progress=progress)
     return Outcome(outcome.sentence + observe(stages), outcome.numbers)
 
 

@@ -32,8 +32,9 @@ log = structlog.get_logger()
 class Daemon:
     """The threads of one process."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, parts: Parts, *, search_only: bool = False) -> None:
+        """Take the parts; `search_only` leaves the consumers and the scheduler to another process."""
+        self._parts, self._search_only = parts, search_only
         self._stop = stop_on_signals()
 
     def run(self) -> None:
@@ -45,7 +46,6 @@ class Daemon:
         parts, serving = self._parts, self._parts.settings.serving
         listener = listen(serving.host, serving.port)
         threads, halted = Threads(self._stop), dict[str, str]()
-        scheduler = Scheduler(parts.stages, parts.settings.schedule, parts.clock, self._run_cycle, threads)
         app = create_app(
             search=parts.search,
             database=parts.database,
@@ -54,15 +54,23 @@ class Daemon:
             halted_consumers=halted,
         )
         try:
-            threads.start("scheduler", scheduler.run)
-            for name, open_source in parts.source_openers().items():
-                threads.start(name, partial(self._consume, name, open_source, halted))
+            threads.start("heartbeat", partial(parts.replica.keep_beating, self._stop))
+            threads.start("loading", partial(parts.replica.keep_loading, self._stop))
+            if not self._search_only:
+                self._start_learning(threads, halted)
             address = f"http://{serving.host}:{serving.port}"
             say(f"Searching at {address}/v1/search?q=..., described at {address}/docs; Ctrl-C ends it.")
             serve(app, listener, self._stop)
         finally:
             self._stop.set()
             threads.join()
+
+    def _start_learning(self, threads: Threads, halted: dict[str, str]) -> None:
+        parts = self._parts
+        scheduler = Scheduler(parts.stages, parts.settings.schedule, parts.clock, self._run_cycle, threads)
+        threads.start("scheduler", scheduler.run)
+        for name, open_source in parts.source_openers().items():
+            threads.start(name, partial(self._consume, name, open_source, halted))
 
     def _consume(self, name: str, open_source: Callable[[], EventSource], halted: dict[str, str]) -> None:
         try:

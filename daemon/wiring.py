@@ -25,6 +25,7 @@ from relevanced.daemon.model_store import ModelStore
 from relevanced.daemon.ports import ClosableSink, EventSource, Progress
 from relevanced.daemon.promotion import Promotion
 from relevanced.daemon.records import Cycle, Outcome, Step
+from relevanced.daemon.replica import Replica
 from relevanced.daemon.search import Search
 from relevanced.daemon.stages import Stages
 from relevanced.daemon.steps import steps_of
@@ -58,7 +59,7 @@ class Parts:
 
     @cached_property
     def promotion(self) -> Promotion:
-        return Promotion(self.database, self.settings.retention)
+        return Promotion(self.database, self.settings.retention, self.settings.promotion)
 
     @cached_property
     def sink(self) -> ClosableSink:
@@ -136,6 +137,11 @@ class Parts:
             clock=self.clock,
             seed=self.seed,
         )
+
+    @cached_property
+    def replica(self) -> Replica:
+        """What this process tells the others of its search; for those that serve it."""
+        return Replica(self.database, self.promotion, self.search, self.settings.promotion)
 
     @cached_property
     def tuned(self) -> Tuned:

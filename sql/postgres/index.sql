@@ -131,6 +131,17 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_indexscan',
        set_config('hnsw.ef_search', %(ef_search)s, true),
        set_config('hnsw.iterative_scan', 'strict_order', true);
 
+-- has_prewarm --
+-- Whether the extension pg_prewarm was created here, by one who may.
+SELECT to_regprocedure('pg_prewarm(regclass, text, text, bigint, bigint)') IS NOT NULL AS has_prewarm;
+
+-- prewarm_index --
+-- Read an HNSW into memory. One that is large beside shared_buffers goes to the system's cache instead, since it would push
+-- out of them what live answers with.
+SELECT pg_prewarm(%(index)s::regclass,
+                  CASE WHEN pg_relation_size(%(index)s::regclass) * 2 < pg_size_bytes(current_setting('shared_buffers'))
+                       THEN 'buffer' ELSE 'prefetch' END, 'main', NULL, NULL);
+
 -- set_exact_search --
 -- For a comparison: every row is read.
 SELECT set_config('enable_seqscan', 'on', true), set_config('enable_indexscan', 'off', true);
