@@ -14,12 +14,13 @@ from threading import Event, Lock
 from typing import Any, Final
 from uuid import uuid4
 
+import psycopg
 import structlog
 from psycopg.types.json import Jsonb
 
 from relevanced import sql
 from relevanced.daemon.database import Database
-from relevanced.daemon.errors import Retry
+from relevanced.daemon.errors import RelevancedError
 from relevanced.daemon.promotion import Promotion, PromotionPolicy
 from relevanced.daemon.search import Search
 
@@ -44,11 +45,15 @@ class Replica:
 
     def keep_beating(self, stop: Event) -> None:
         """Beat until `stop` is set, then say goodbye."""
+        is_heard = True
         while not stop.is_set():
             try:
                 self.beat()
-            except Retry as error:  # requests are told so too
-                log.warning("The replica cannot say that it lives.", reason=str(error))
+                is_heard = True
+            except (RelevancedError, psycopg.Error) as error:  # a server that takes no rows may still answer searches
+                if is_heard:
+                    log.warning("The replica cannot say that it lives.", reason=str(error))
+                is_heard = False
             self._something_to_say.wait(self._beat_seconds)
             self._something_to_say.clear()
         self._something_to_load.set()
@@ -65,14 +70,16 @@ class Replica:
         """
         Look at what is wanted, let go of what is not, and say what is ready.
 
-        Raises: Retry when Postgres is away.
+        Raises: Retry when Postgres is away, StopDaemon when its disk is full.
         """
-        serving = self._promotion.serving()
         with self._database.connection() as connection:
             announced = [row["version_id"] for row in connection.execute(sql.postgres["announced_versions"])]
-            # What answers comes first, then what somebody waits for; the version before is for a rollback.
-            order = (serving.live_version_id, *announced, serving.other_version_id, serving.previous_version_id)
-            self._want(tuple(dict.fromkeys(number for number in order if number is not None)))
+        # The pointer is read after: what is promoted between the two would be wanted by neither.
+        serving = self._promotion.serving()
+        # What answers comes first, then what somebody waits for; the version before is for a rollback.
+        order = (serving.live_version_id, *announced, serving.other_version_id, serving.previous_version_id)
+        self._want(tuple(dict.fromkeys(number for number in order if number is not None)))
+        with self._database.connection() as connection:
             connection.execute(sql.postgres["beat"], self._row(serving.live_version_id))
             connection.execute(sql.postgres["forget_dead_replicas"])
 
@@ -87,7 +94,7 @@ class Replica:
         try:
             with self._database.connection() as connection:
                 connection.execute(sql.postgres["forget_replica"], self._name)
-        except Retry:
+        except (RelevancedError, psycopg.Error):
             log.info("The replica cannot say goodbye; it will be taken for dead.")
 
     def _load(self, version_id: int) -> bool:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -11,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
+from structlog.testing import capture_logs
 
 from relevanced.daemon import history
 from relevanced.daemon.database import Database
@@ -211,6 +214,27 @@ def test_no_two_transactions_need_the_same_session(world: World, unknown: int) -
     with going_on(live):
         assert promotion.promote(unknown, **ADA).numbers["live_version"] == unknown
     replica.leave()
+
+
+class ReadOnly(Pooled):
+    """A server that takes no rows: a standby, or one whose disk is full."""
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[DictRow]]:
+        with super().connection() as connection:
+            connection.read_only = True
+            yield connection
+
+
+def test_a_server_that_takes_no_rows_does_not_end_the_beating(world: World) -> None:
+    database, stop = ReadOnly(world.parts.database.url, world.parts.database._pool), threading.Event()
+    replica = Replica(database, Promotion(database), world.parts.search, HASTY)
+    with capture_logs() as logs, ThreadPoolExecutor(1) as pool:
+        beating = pool.submit(replica.keep_beating, stop)
+        time.sleep(0.3)
+        stop.set()
+        beating.result()
+    assert [line["log_level"] for line in logs] == ["warning", "info"]  # said once, however many beats
 
 
 def test_an_index_is_read_into_the_servers_memory_where_that_can_be_asked_for(world: World) -> None:
