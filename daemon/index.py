@@ -195,6 +195,8 @@ class Index:
             )
         self.catch_up(version_id, encoder)
         with self._database.connection() as connection:
+            # HNSW and exact search are compared; documents may be followed meanwhile.
+            connection.execute(sql.postgres["see_one_moment"])
             outcome = verify_index(
                 connection,
                 self._embeddings(connection, version_id),
@@ -204,8 +206,9 @@ class Index:
                 efforts=EFFORTS if self._policy.ef_search is None else (self._policy.ef_search,),
                 live=live and (self._embeddings(connection, live[0]), live[1]),
             )
-            if outcome.verdict == "accepted":
-                chosen = None if self._policy.ef_search else outcome.numbers["ef_search"]
+        if outcome.verdict == "accepted":
+            chosen = None if self._policy.ef_search else outcome.numbers["ef_search"]
+            with self._database.connection() as connection:
                 connection.execute(sql.postgres["accept_version"], {"version_id": version_id, "ef_search": chosen})
         self._tables.pop(version_id, None)
         if outcome.verdict == "rejected":

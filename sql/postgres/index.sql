@@ -147,16 +147,20 @@ SELECT pg_prewarm(%(index)s::regclass,
 SELECT set_config('enable_seqscan', 'on', true), set_config('enable_indexscan', 'off', true);
 
 -- search_embeddings --
--- The nearest documents of each query vector, each document once by its best passage.
-SELECT asked.place, nearest.document_id, nearest.score, document.title, document.text
-  FROM unnest(%(vectors)s::halfvec[]) WITH ORDINALITY AS asked (embedding, place)
- CROSS JOIN LATERAL (
-       SELECT document_id, max(score) AS score
-         FROM (SELECT document_id, -(embedding <#> asked.embedding) AS score FROM {table}
-                ORDER BY embedding <#> asked.embedding LIMIT %(candidates)s) AS candidate
-        GROUP BY document_id ORDER BY score DESC, document_id LIMIT %(k)s) AS nearest
-  JOIN relevanced.document USING (document_id)
- ORDER BY asked.place, nearest.score DESC, nearest.document_id;
+-- The nearest documents of each query vector, each document once by its best passage. Ten more than asked for are looked
+-- up: some may have been deleted since the index followed the documents.
+SELECT place, document_id, score, title, text
+  FROM (SELECT asked.place, document_id, nearest.score, document.title, document.text,
+               row_number() OVER (PARTITION BY asked.place ORDER BY nearest.score DESC, document_id) AS rank
+          FROM unnest(%(vectors)s::halfvec[]) WITH ORDINALITY AS asked (embedding, place)
+         CROSS JOIN LATERAL (
+               SELECT document_id, max(score) AS score
+                 FROM (SELECT document_id, -(embedding <#> asked.embedding) AS score FROM {table}
+                        ORDER BY embedding <#> asked.embedding LIMIT %(candidates)s) AS candidate
+                GROUP BY document_id ORDER BY score DESC, document_id LIMIT %(k)s + 10) AS nearest
+          JOIN relevanced.document USING (document_id)) AS found
+ WHERE rank <= %(k)s
+ ORDER BY place, rank;
 
 -- score_embeddings --
 -- Some documents by one query vector, each by its best passage; those that have none are left out.
@@ -190,6 +194,10 @@ SELECT count(*) FILTER (WHERE NOT gone) AS documents,
 SELECT document_id, title, text, embedding
   FROM relevanced.document JOIN {table} USING (document_id, content_sha)
  ORDER BY hashtext(document_id), document_id LIMIT %(limit)s;
+
+-- see_one_moment --
+-- For one transaction: all its statements see the rows as the first one did.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
 -- accept_version --
 -- Its index was found complete and true.

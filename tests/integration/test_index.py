@@ -103,6 +103,19 @@ def test_more_hits_than_documents_gives_each_document_once(
     assert len({hit.document_id for hit in hits}) == len(hits) == 100
 
 
+def test_deleted_documents_leave_no_gap_before_the_index_follows(
+    prepared: int, index: Index, encoder: CountingEncoder, database: Database
+) -> None:
+    query = encoder.encode_queries(["fever cough"])
+    (before,) = index.search(prepared, query, 15)
+    gone = [hit.document_id for hit in before[:10]]
+    with database.connection() as connection:
+        connection.execute("DELETE FROM relevanced.document WHERE document_id = ANY(%s)", (gone,))
+    (after,) = index.search(prepared, query, 5)
+    assert [hit.document_id for hit in after] == [hit.document_id for hit in before[10:]]
+    assert [hit.position for hit in after] == [1, 2, 3, 4, 5]
+
+
 def test_a_document_with_several_passages_is_found_once_by_its_best(
     prepared: int, index: Index, encoder: CountingEncoder, database: Database
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -10,12 +11,12 @@ import pytest
 from relevanced.daemon import history
 from relevanced.daemon.database import Database
 from relevanced.daemon.documents import load_documents
-from relevanced.daemon.embeddings import Embeddings
+from relevanced.daemon.embeddings import Connection, Embeddings
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.index import Index, IndexPolicy
 from relevanced.daemon.ports import Encoder, Vectors, silent
 from relevanced.daemon.promotion import Promotion
-from relevanced.daemon.records import Document
+from relevanced.daemon.records import Document, Hit
 from relevanced.daemon.verification import VerifyPolicy, verify_index
 
 
@@ -97,6 +98,23 @@ def test_an_index_with_poor_recall_is_rejected(prepared: int, encoder: Encoder, 
     outcome = index.verify(prepared, encoder, [f"w{n}" for n in range(60)])
     assert outcome.verdict == "rejected"
     assert "of the exact top 10 among 10 candidates; 1.0 is asked" in outcome.sentence
+
+
+def test_documents_that_change_meanwhile_spoil_no_comparison(
+    prepared: int, index: Index, encoder: Encoder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process deletes half of them, and follows, between the two searches that are compared."""
+    search = Embeddings.search
+
+    def overtaken(table: Embeddings, connection: Connection, *asked: Any, **more: Any) -> list[list[Hit]]:
+        found = search(table, connection, *asked, **more)
+        with psycopg.connect(database.url) as other:
+            other.execute("DELETE FROM relevanced.document WHERE document_id < 'd100'")
+            other.execute("DELETE FROM relevanced.embeddings_v1 WHERE document_id < 'd100'")
+        return found
+
+    monkeypatch.setattr(Embeddings, "search", overtaken)
+    assert index.verify(prepared, encoder, [f"w{n}" for n in range(60)]).verdict == "accepted"
 
 
 def test_as_few_candidates_are_looked_at_as_find_enough(prepared: int, encoder: Encoder, database: Database) -> None:
