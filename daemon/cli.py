@@ -17,7 +17,7 @@ from relevanced.daemon.compare_cli import compare
 from relevanced.daemon.config import home_directory
 from relevanced.daemon.console import progress_bars, say, say_json, say_outcome
 from relevanced.daemon.dead_letters_cli import dead_letters_app
-from relevanced.daemon.documents_cli import attach, detach, refresh
+from relevanced.daemon.documents_cli import attach, delete, detach, refresh
 from relevanced.daemon.errors import BadInput
 from relevanced.daemon.events_cli import events_app
 from relevanced.daemon.golden_cli import golden_app
@@ -60,6 +60,7 @@ cycle_app = typer.Typer(help="One turn of the loop: mine, train, gate, index, ve
 app.add_typer(documents_app, name="documents")
 app.add_typer(cycle_app, name="cycle")
 app.add_typer(events_app, name="events")
+documents_app.command("delete")(delete)
 documents_app.command("attach")(attach)
 documents_app.command("detach")(detach)
 documents_app.command("refresh")(refresh)

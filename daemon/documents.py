@@ -7,6 +7,9 @@ outbox for each change, which index follows. index, training and gate read the t
 
 from collections.abc import Iterable, Sequence
 
+import psycopg
+from psycopg.rows import DictRow
+
 from relevanced import sql
 from relevanced.daemon.database import Database
 from relevanced.daemon.errors import BadInput
@@ -33,11 +36,7 @@ def load_documents(database: Database, documents: Iterable[Document], progress: 
     """
     count = 0
     with database.connection() as connection:
-        if attached := connection.execute(sql.postgres["attached_name"]).fetchone():
-            raise BadInput(
-                f"The documents come from {attached['name']}; change them there, or let go of it first:"
-                " `relevanced documents detach`."
-            )
+        _require_own(connection)
         connection.execute(sql.postgres["create_loaded"])
         with connection.cursor().copy(sql.postgres["copy_loaded"]) as copy:
             copy.set_types(["text", "text", "text"])
@@ -51,6 +50,29 @@ def load_documents(database: Database, documents: Iterable[Document], progress: 
     numbers = {"documents": count, **merged}
     sentence = f"Loaded {count:,} documents: {merged['added']:,} new, {merged['changed']:,} changed."
     return Outcome(sentence, numbers)
+
+
+def delete_documents(database: Database, document_ids: Sequence[str]) -> Outcome:
+    """
+    Delete documents; ids that no document has are counted.
+
+    Raises: BadInput where they come from a table of the operator's.
+    """
+    wanted = set(document_ids)
+    with database.connection() as connection:
+        _require_own(connection)
+        deleted = connection.execute(sql.postgres["delete_documents"], {"document_ids": sorted(wanted)}).rowcount
+    unknown = len(wanted) - deleted
+    remark = f" {unknown:,} ids are those of no document." if unknown else ""
+    return Outcome(f"Deleted {deleted:,} documents.{remark}", {"deleted": deleted, "unknown": unknown})
+
+
+def _require_own(connection: psycopg.Connection[DictRow]) -> None:
+    if attached := connection.execute(sql.postgres["attached_name"]).fetchone():
+        raise BadInput(
+            f"The documents come from {attached['name']}; change them there, or let go of it first:"
+            " `relevanced documents detach`."
+        )
 
 
 def document_ids(database: Database) -> list[str]:

@@ -1,14 +1,17 @@
 """
-The commands `documents attach`, `detach` and `refresh`: documents from a table or view of the operator's.
+The commands `documents attach`, `detach` and `refresh`, for a table or view of the operator's; and `documents delete`.
 
-In:  options, [documents] of the settings. Out: sentences, JSON.
+In:  options, [documents] of the settings, ids. Out: sentences, JSON.
 """
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from relevanced.daemon.console import progress_bars, say_outcome
+from relevanced.daemon.errors import BadInput
 from relevanced.daemon.opening import Json, opened
 from relevanced.daemon.ports import Progress
 from relevanced.daemon.records import Outcome
@@ -52,6 +55,33 @@ def refresh(context: typer.Context, as_json: Json = False) -> None:
 
     with opened(context) as parts, progress_bars() as progress:
         _index(parts, refresh_documents(parts.database, progress), progress, as_json)
+
+
+def delete(
+    context: typer.Context,
+    document_ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids of documents.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A file with one id in each line; - is stdin.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Delete documents, here and from every index that follows them."""
+    from relevanced.daemon.documents import delete_documents
+    from relevanced.daemon.following import follow
+
+    named = [*(document_ids or []), *(_lines(file) if file else [])]
+    if not named:
+        raise BadInput("Name the documents to delete: `relevanced documents delete ID...`, or --file FILE.")
+    with opened(context) as parts:
+        deleted = delete_documents(parts.database, named)
+        indexed = follow(parts.stages)
+        say_outcome(as_json, f"{deleted.sentence} {indexed.sentence}", {**deleted.numbers, **indexed.numbers})
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read: {error}.") from error
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _index(parts: Parts, taken: Outcome, progress: Progress, as_json: bool) -> None:

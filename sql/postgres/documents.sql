@@ -22,6 +22,12 @@ SELECT count(*) FILTER (WHERE added) AS added, count(*) FILTER (WHERE NOT added)
 -- Tell the planner about the rows that just came.
 ANALYZE relevanced.document;
 
+-- delete_documents --
+-- Delete some; the trigger tells the indexes. In the order of the key, as loads lock them.
+DELETE FROM relevanced.document
+ WHERE document_id IN (SELECT document_id FROM relevanced.document WHERE document_id = ANY(%(document_ids)s)
+                        ORDER BY document_id FOR UPDATE);
+
 -- document_ids --
 -- Every document.
 SELECT document_id FROM relevanced.document ORDER BY document_id;

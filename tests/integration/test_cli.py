@@ -69,11 +69,24 @@ def test_a_changed_document_goes_through_the_outbox(give, corpus):
     assert json.loads(give("search", "ringing in the ears", "--json")[1])["hits"][0]["document_id"] == "d2"
 
 
+def test_deleted_documents_are_not_found(give, corpus):
+    more = corpus.with_name("more.jsonl")
+    more.write_text("".join(json.dumps({"_id": f"x{n}", "title": "Zebra", "text": str(n)}) + "\n" for n in range(3)))
+    assert give("documents", "load", str(more))[0] == 0
+    ids = corpus.with_name("ids")
+    ids.write_text("x0\n\nx1\n")
+    status, said, _ = give("documents", "delete", "x2", "nothing", "--file", str(ids), "--json")
+    numbers = json.loads(said)
+    assert (status, numbers["deleted"], numbers["unknown"], numbers["changed_documents"]) == (0, 3, 1, 3)
+    hits = json.loads(give("search", "zebra", "--json")[1])["hits"]
+    assert not {hit["document_id"] for hit in hits} & {"x0", "x1", "x2"}
+
+
 def test_searches_become_rows_and_status_counts_them(give):
     assert give("consume", "--until-empty")[0] == 0
     status = json.loads(give("status", "--json")[1])
     assert status["live_version"] == 1
-    assert status["log"]["queries"] == 2
+    assert status["log"]["queries"] == 3
 
 
 def test_a_cycle_without_clicks_ends_by_saying_so(give):
@@ -159,6 +172,8 @@ def test_a_version_that_no_one_was_before_cannot_be_rolled_back(give):
         (["search", "x", "-k", "0"], "k"),
         (["--config", "nowhere.toml", "status"], "nowhere.toml does not exist"),
         (["documents", "load", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["documents", "delete"], "Name the documents to delete"),
+        (["documents", "delete", "--file", "nowhere"], "nowhere cannot be read"),
         (["rehearse", "nowhere"], "nowhere"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from relevanced import sql
 from relevanced.daemon.database import Database
-from relevanced.daemon.documents import document_ids, document_texts, full_text_search, load_documents
+from relevanced.daemon.documents import delete_documents, document_ids, document_texts, full_text_search, load_documents
 from relevanced.daemon.errors import BadInput, Retry
 from relevanced.daemon.ports import silent
 from relevanced.daemon.records import Document
@@ -27,6 +27,15 @@ def test_documents_are_added_changed_and_left_alone(database: Database) -> None:
     assert second.numbers == {"documents": 2, "added": 0, "changed": 1}
     assert document_ids(database) == ["cough", "fever"]
     assert document_texts(database, ["cough", "nothing"]) == {"cough": "Cough. Of the chest."}
+
+
+def test_deleted_documents_are_gone_and_unknown_ids_are_counted(database: Database) -> None:
+    load_documents(database, [FEVER, COUGH], silent)
+    assert delete_documents(database, ["cough", "nothing", "cough"]).sentence == (
+        "Deleted 1 documents. 1 ids are those of no document."
+    )
+    assert document_ids(database) == ["fever"]
+    assert changes(database) == ["cough", "fever", "cough"]
 
 
 def test_a_document_that_stays_the_same_leaves_no_row_in_the_outbox(database: Database) -> None:
