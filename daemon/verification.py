@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from typing import Annotated, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from relevanced.daemon.ports import Encoder, Vectors
 from relevanced.daemon.records import Hit, Outcome
 
 DEPTH = 10  # of recall@10, as a user sees it
+_TIMES: Final = 16  # that each side answers, at least: of two or three queries the median is what else was going on
 # Candidates of a search to choose from; time grows a little less than they do. pgvector's own default is the first.
 EFFORTS: Final = (40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000)
 
@@ -98,7 +100,8 @@ def verify_index(
             table.search(connection, encode.encode_queries([text]), DEPTH)
 
         sides = {"search_ms": partial(answer, embeddings, encoder), "live_search_ms": partial(answer, *live)}
-        numbers |= (taken := median_ms(sides, queries, now))
+        enough = list(islice(cycle(queries), max(len(queries), _TIMES)))
+        numbers |= (taken := median_ms(sides, enough, now))
         if taken["search_ms"] > policy.max_slowdown * taken["live_search_ms"]:
             times = f"{taken['search_ms']:.1f} ms for a search, live {taken['live_search_ms']:.1f} ms"
             return _rejected(version_id, f"it takes {times}; {policy.max_slowdown:g} times is the most", numbers)
